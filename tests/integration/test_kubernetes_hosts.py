@@ -227,10 +227,8 @@ def test_a_run_that_is_stopped_leaves_no_slice(cluster, launcher, tmp_path, mark
     assert not cluster.list("pods")
 
 
-@pytest.mark.parametrize("asked", [L4.times(hosts=2), SLICE.times(slices=2)], ids=str)
-def test_hosts_of_an_accelerator_of_a_list_are_one_launch(
-    cluster, launcher, tmp_path, marks, asked
-):
+def test_hosts_of_an_accelerator_of_a_list_are_one_launch(cluster, launcher, tmp_path, marks):
+    asked = SLICE.times(slices=2)
     candidate = {"number": 1, "accelerator": str(asked), "moves_on": False}
     job = Job(tmp_path / "store", TELLS, args=(str(marks),), changes={"candidate": candidate})
     run = launch(launcher, job, asked, of_list=Launch(round=0, candidate=1))

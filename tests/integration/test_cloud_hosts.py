@@ -1,0 +1,74 @@
+"""Calls on several slices of the loopback cloud, from the decorator to the value."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from projects import make_project
+
+import kinetic
+from kinetic_flows.clients.kubernetes.access import Kubeconfig
+from kinetic_flows.clients.kubernetes.client import KubernetesClient
+from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.platforms.gke.work_pool import ensure_headless_service
+from loopback.kubernetes.node_groups import node_group
+from loopback.quick_cloud import QuickCloud
+
+FUNCTIONS = """
+    import os
+
+    import kinetic
+
+    @kinetic.run(accelerator="tpu-v5p-2x2x2", slices=2, framework="none")
+    def pretrain():
+        host = os.environ["KINETIC_HOST"]
+        print("host", host, "of slice", os.environ["MEGASCALE_SLICE_ID"])
+        return os.environ["KINETIC_HOSTS"]
+"""
+
+
+@pytest.fixture
+def functions(
+    quick_cloud: QuickCloud,
+    prefect_api_url: str,
+    shared_kinetic_home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[ModuleType]:
+    for name, value in quick_cloud.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
+    files = {"node_functions.py": FUNCTIONS, "requirements.txt": ""}
+    yield make_project(tmp_path / "project", monkeypatch, files).module("node_functions")
+    sys.modules.pop("node_functions", None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slices(quick_cloud: QuickCloud) -> None:
+    """What the hosts find one another by, and two node pools, each a slice."""
+    client = KubernetesClient(Kubeconfig(path=str(quick_cloud.cluster.kubeconfig())))
+    with closing(client):
+        ensure_headless_service(client, "default")
+    for name in ("multislice-a", "multislice-b"):
+        quick_cloud.cluster.add_nodes(node_group("tpu-v5p-2x2x2", name, nodes=2, max_nodes=2))
+
+
+def test_slices_of_a_call_are_a_job_each(functions: ModuleType) -> None:
+    assert functions.pretrain() == "4"
+    run = kinetic.list_runs(limit=1)[0]
+    lines = {f"[host {host}] host {host} of slice {host // 2}" for host in range(4)}
+    assert lines <= set(run.logs())
+    assert run.retry().result() == "4"
+
+
+def test_a_worker_is_not_asked_for_slices(
+    functions: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINETIC_DISPATCH", "worker")
+    with pytest.raises(LaunchError, match="starts one Job for each run, and slices=2 is a Job"):
+        functions.pretrain()
