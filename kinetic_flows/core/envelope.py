@@ -23,7 +23,7 @@ RESULT_TOO_LARGE = "the result is too large"
 """What the message of a crash begins with whose result found no room where the run was."""
 
 IDLE = "its chips did nothing"
-"""What the message begins with of a run that timed out as `idle_timeout_seconds` says."""
+"""What the message of a run says that timed out as `idle_timeout_seconds` wants it."""
 
 _LINE_BYTES = 1 << 16
 

@@ -309,7 +309,7 @@ def _outcome_error(header: ResultHeader, run: RunTicket) -> RunError:
 
 
 def _time_hint(header: ResultHeader) -> str:
-    if header.message.startswith(IDLE):
+    if IDLE in header.message:
         return (
             "see in the last lines of its log what it waited for; raise idle_timeout_seconds where "
             "that takes longer"

@@ -19,7 +19,7 @@ RESULT_TOO_LARGE = "the result is too large"
 """What the message of a crash begins with whose result found no room where the run was."""
 
 IDLE = "its chips did nothing"
-"""What the message begins with of a run that timed out as `idle_timeout_seconds` says."""
+"""What the message of a run says that timed out as `idle_timeout_seconds` wants it."""
 
 ALIGNMENT = 64
 """What the position of a buffer is a multiple of, for those who compute with it where it is."""

@@ -169,6 +169,16 @@ def test_what_is_waited_for_may_turn_out_not_to_be_had(cluster):
     assert cluster.capacity.waiting("flex") == 0
 
 
+def test_nodes_are_no_longer_asked_for_when_nobody_waits_for_them(cluster):
+    cluster.add_nodes(node_group("l4:flex", "flex"))
+    create(cluster, a_job("l4:flex"))
+    event(cluster, "TriggeredScaleUp")
+    cluster.remove("jobs", "train")
+    (pod,) = cluster.list("pods")
+    cluster.remove("pods", pod["metadata"]["name"])
+    assert cluster.capacity.waiting("flex") == 0
+
+
 def test_nodes_are_given_one_by_one(cluster):
     cluster.add_nodes(node_group("l4:flex", "flex", max_nodes=2))
     create(cluster, a_job("l4:flex", job={"completions": 2, "parallelism": 2}))

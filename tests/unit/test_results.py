@@ -149,6 +149,7 @@ def test_every_other_end_has_its_own_error(status: str, error: type[Exception], 
     [
         ("it ran longer than 3 s", "raise timeout_seconds"),
         ("its chips did nothing for 600 s: no GPU was used", "raise idle_timeout_seconds"),
+        ("host 1: its chips did nothing for 600 s: no GPU", "raise idle_timeout_seconds"),
     ],
 )
 def test_a_run_that_timed_out_says_which_limit_to_raise(message: str, hint: str) -> None:

@@ -122,7 +122,7 @@ class Autoscaler:
 
     def help(self, pod: Object, around: Surroundings) -> None:
         """Ask for nodes for a pod that fits none, or say why none is asked for."""
-        self._forget_pods_that_are_gone()
+        self.forget_pods_that_are_gone()
         if consumed_request(pod):
             return
         if self._has_one_coming(pod, around):
@@ -190,12 +190,14 @@ class Autoscaler:
     def _helped(self) -> list[Object]:
         return [pod for each in self.coming for pod in each.pods]
 
-    def _forget_pods_that_are_gone(self) -> None:
+    def forget_pods_that_are_gone(self) -> None:
         """Ask no longer for nodes that nobody waits for, where they are not on their way."""
         for each in self.coming:
             each.pods = [pod for pod in each.pods if self._store.current("pods", pod)]
-        wanted = {each.group.name for each in self.coming if each.pods}
-        self.coming = [each for each in self.coming if each.is_due or each.group.name in wanted]
+        slices = {each.group.name for each in self.coming if each.pods and each.group.atomic}
+        self.coming = [
+            each for each in self.coming if each.is_due or each.pods or each.group.name in slices
+        ]
 
     # Nodes
 
@@ -203,11 +205,8 @@ class Autoscaler:
         return group.max_nodes if group.atomic else 1
 
     def _ask_for(self, pod: Object, group: NodeGroup, around: Surroundings) -> None:
-        zone, before, step = (
-            self._zone_for(pod, group, around)[0],
-            self.size(group),
-            self._step(group),
-        )
+        zone, _ = self._zone_for(pod, group, around)
+        before, step = self.size(group), self._step(group)
         asked = [Coming(group=group, zone=zone, free=dict(group.capacity)) for _ in range(step)]
         asked[0].take(pod)
         self.coming += asked

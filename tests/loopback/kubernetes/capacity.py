@@ -205,6 +205,7 @@ class Capacity:
             self._store.create("customresourcedefinitions", "", {"metadata": {"name": name}})
 
     def _waiting(self, group: str) -> list[Coming]:
+        self._autoscaler.forget_pods_that_are_gone()
         return [
             each for each in self._autoscaler.coming if each.group.name == group and not each.is_due
         ]
