@@ -14,7 +14,6 @@ from loopback.kubernetes.fitting import (
     requested,
     shortage,
 )
-from loopback.kubernetes.node_groups import NodeGroup as NodeGroup
 from loopback.kubernetes.sayings import Sayings
 from loopback.kubernetes.store import Object, Store, set_condition
 from loopback.kubernetes.volumes import bind_claims, unschedulable
