@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
-import subprocess
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -23,91 +21,15 @@ from kinetic_flows.runner_image.runner.chip_use import (
 from kinetic_flows.runner_image.runner.idle import IdleWatch
 from kinetic_flows.runner_image.runner.tpu_metrics import PORTS_VARIABLE, duty_cycles, metric_ports
 
-from kinetic_flows.core.job import EXIT_RAISED
 from runner_jobs import Job
 
-NVML = Path(__file__).parents[1] / "loopback" / "nvml.c"
-WAITS = "import time\ndef main():\n    print('waiting', flush=True)\n    time.sleep(600)\n"
 RETURNS = "def main():\n    return 1\n"
 SERVICE = "tpu.monitoring.runtime.RuntimeMetricService"
 DUTY_CYCLE = b"tpu.runtime.tensorcore.dutycycle.percent"
 
 
-class Gpu:
-    """A GPU that is as busy as a file says, of which a library for NVIDIA's own tells."""
-
-    def __init__(self, directory: Path, library: Path) -> None:
-        self.file = directory / "use"
-        self.environ = {
-            "KINETIC_DEVICES": "gpu:1",
-            "KINETIC_DEVICE_CHECK": "0",
-            "LD_LIBRARY_PATH": str(library.parent),
-            "STAND_IN_NVML": str(self.file),
-        }
-
-    def uses(self, *per_cent: int) -> None:
-        self.file.write_text(" ".join(map(str, per_cent)))
-
-    def fails(self, code: int) -> None:
-        self.file.write_text(f"error {code}")
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library that answers as NVIDIA's does."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("there is no C compiler for a library that stands in for NVIDIA's")
-    made = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(made), str(NVML)], check=True)
-    return made
-
-
-@pytest.fixture
-def gpu(tmp_path: Path, library: Path) -> Gpu:
-    return Gpu(tmp_path, library)
-
-
 def a_watch(said: list[str], limit_seconds: float = 600.0) -> IdleWatch:
     return IdleWatch(limit_seconds, TpuUse({}), said.append, lambda: said.append("woken"))
-
-
-def test_a_run_whose_gpu_does_nothing_times_out_with_those_words(tmp_path: Path, gpu: Gpu) -> None:
-    gpu.uses(0)
-    job = Job(tmp_path / "store", WAITS, changes={"idle_timeout_seconds": 0.4})
-    ended = job.run(**gpu.environ)
-    message = "its chips did nothing for 0.4 s: no GPU was used since the function was called"
-    assert ended.exit_code == EXIT_RAISED
-    assert message in ended.output
-    header = job.envelope().header
-    assert (header.status, header.message) == ("timed_out", message)
-    assert header.log_tail[0] == "waiting"
-
-
-def test_a_gpu_that_cannot_be_read_ends_nothing_and_is_told_once(tmp_path: Path, gpu: Gpu) -> None:
-    gpu.fails(3)
-    # It runs for several looks at the chips.
-    source = (
-        "import os, time\n"
-        "def main():\n"
-        "    while not os.path.exists(os.environ['GO']):\n"
-        "        time.sleep(0.05)\n"
-    )
-    go = tmp_path / "go"
-    job = Job(tmp_path / "store", source, changes={"idle_timeout_seconds": 0.1})
-    runner = job.start(**gpu.environ, GO=str(go))
-    assert runner.stdout is not None
-    words = (
-        "whether its chips do anything cannot be told (NVML says: error 3): idle_timeout_seconds"
-    )
-    lines = iter(runner.stdout.readline, b"")
-    assert any(words in line.decode() for line in lines)
-    gpu.fails(4)
-    go.touch()
-    rest = b"".join(lines).decode()
-    assert runner.wait() == 0
-    assert "cannot be told" not in rest
-    assert job.envelope().header.status == "returned"
 
 
 @pytest.mark.parametrize("devices", ["", "tpu:8", "gpu:1"])
@@ -121,22 +43,6 @@ def test_on_a_cpu_there_is_nothing_to_look_at(tmp_path: Path) -> None:
     job = Job(tmp_path / "store", RETURNS, changes={"idle_timeout_seconds": 0.01})
     assert (job.run().exit_code, job.value()) == (0, 1)
     assert reader_of({}) is None
-
-
-def test_gpus_are_busy_as_long_as_one_is(gpu: Gpu) -> None:
-    reader = GpuUse(gpu.environ)
-    try:
-        gpu.uses(0, 0)
-        assert reader.read() == Use(IDLE)
-        gpu.uses(0, 1)
-        assert reader.read() == Use(BUSY)
-        gpu.uses(0, 0)
-        assert reader.read() == Use(IDLE)
-        gpu.fails(3)
-        assert reader.read() == Use(UNKNOWN, "NVML says: error 3")
-    finally:
-        reader.close()
-    assert reader.read().state == UNKNOWN
 
 
 def test_a_machine_without_nvidias_library_is_unknown(tmp_path: Path) -> None:
