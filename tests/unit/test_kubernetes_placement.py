@@ -56,10 +56,20 @@ def test_a_reservation_of_ones_own_project_is_asked_for_by_name():
     assert pod["nodeSelector"] == {
         "cloud.google.com/gke-accelerator": "nvidia-h100-80gb",
         "cloud.google.com/reservation-name": "big",
-        "cloud.google.com/reservation-affinity": "specific",
     }
     taint = Taint(key="cloud.google.com/reservation-name", value="big")
     assert taint.is_tolerated(pod["tolerations"])
+
+
+@pytest.mark.parametrize(("makes_pools", "affinity"), [(True, ("specific",)), (False, None)])
+def test_a_cluster_that_makes_nodes_is_told_that_a_reservation_is_a_specific_one(
+    makes_pools, affinity
+):
+    cloud = resolve_cloud(arguments={}, environ={"KINETIC_PROJECT": "my-project-1"}, profile=None)
+    options = RunOptions().updated({"reservation": "big"})
+    found = placement_of(options, cloud, parse_accelerator("l4"), makes_pools=makes_pools)
+    assert found.labels["cloud.google.com/reservation-name"] == ("big",)
+    assert found.labels.get("cloud.google.com/reservation-affinity") == affinity
 
 
 def test_a_shared_reservation_is_asked_for_with_its_project():

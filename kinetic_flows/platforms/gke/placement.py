@@ -74,6 +74,8 @@ class Placement:
             pool gives them.
         selects_duration: Whether that is a label, by which the cluster makes such nodes: those of
             a node pool that somebody made live as long as they said.
+        selects_affinity: Whether it is a label that a reservation is a specific one, by which the
+            cluster makes such nodes: those of a node pool that somebody made have its name alone.
     """
 
     reservation: str | None = None
@@ -82,6 +84,7 @@ class Placement:
     zones: tuple[str, ...] = ()
     max_run_seconds: float | None = None
     selects_duration: bool = False
+    selects_affinity: bool = False
 
     @property
     def in_words(self) -> dict[str, str]:
@@ -98,11 +101,11 @@ class Placement:
     @property
     def variables(self) -> dict[str, str]:
         """Variables of the template that say it, but for the zones, which are an affinity."""
-        project, name, affinity = self._reservation
+        project, name = self._reservation
         values = {
             "reservation_name": name,
             "reservation_project": project,
-            "reservation_affinity": affinity,
+            "reservation_affinity": self._affinity,
             "compute_class": self.compute_class,
             "node_pool": self.node_pool,
         }
@@ -135,17 +138,23 @@ class Placement:
 
         https://cloud.google.com/kubernetes-engine/docs/how-to/node-auto-provisioning
         """
-        name = self._reservation[1]
+        _, name = self._reservation
         taints = {COMPUTE_CLASS_LABEL: self.compute_class, RESERVATION_NAME_LABEL: name}
         return [tolerate(key, value) for key, value in taints.items() if value]
 
     @property
-    def _reservation(self) -> tuple[str | None, str | None, str | None]:
-        """The project, name and affinity of the reservation."""
+    def _reservation(self) -> tuple[str | None, str | None]:
+        """The project and the name of the reservation; none of any."""
         if self.reservation in (None, ANY_RESERVATION):
-            return None, None, self.reservation
+            return None, None
         path = self.reservation.split("/")
-        return path[1] if len(path) > 1 else None, path[-1], "specific"
+        return path[1] if len(path) > 1 else None, path[-1]
+
+    @property
+    def _affinity(self) -> str | None:
+        if self.reservation == ANY_RESERVATION:
+            return ANY_RESERVATION
+        return "specific" if self.reservation and self.selects_affinity else None
 
 
 def placement_of(
@@ -178,6 +187,7 @@ def placement_of(
         max_run_seconds=options.max_run_duration_seconds,
         # A slice says it in its request for all of its nodes.
         selects_duration=makes_pools and accelerator.hosts == 1,
+        selects_affinity=makes_pools,
     )
 
 
