@@ -164,6 +164,26 @@ def test_a_request_says_what_its_pods_wait_for(conditions, words, cause, is_hope
     assert (found.cause, found.permanent) == (cause, is_hopeless)
 
 
+@pytest.mark.parametrize(
+    ("reason", "message", "cause"),
+    [
+        ("NotProvisioned", "", "scaling_up"),
+        ("QuotaExceeded", "Quota 'PREEMPTIBLE_TPU' exceeded.", "cloud_quota"),
+        ("ResourcePoolExhausted", "Expected time is indefinite.", "cloud_capacity"),
+        ("ResourcePoolExhausted", "Expected time is 1 hour.", "scaling_up"),
+    ],
+)
+def test_a_request_without_quota_or_an_end_in_sight_is_told_from_one_that_waits_its_turn(
+    reason, message, cause
+):
+    request = a_request(("Accepted", "True", ""), ("Provisioned", "False", message))
+    request["status"]["conditions"][1]["reason"] = reason
+    found = explain_request(request)
+    assert found is not None
+    assert (found.cause, found.permanent) == (cause, False)
+    assert message in found.message
+
+
 def test_of_nodes_that_are_there_the_pods_themselves_tell():
     assert explain_request(a_request(("Provisioned", "True", ""))) is None
     assert explain_request(None) is None

@@ -3,8 +3,8 @@
 Where a slice has several hosts, GKE gives its nodes together, to who has a ProvisioningRequest:
 that names a PodTemplate and how many such pods there will be, and the pods say by an annotation
 which request they consume. Both belong to the run's Job from the first, so that they go with it
-whatever becomes of this client. Queues of Kueue's that others made may make such requests
-themselves; ours do not.
+whatever becomes of this client; that pods are there before their request is allowed, they wait for
+it. Queues of Kueue's that others made may make such requests themselves; ours do not.
 
 https://cloud.google.com/kubernetes-engine/docs/how-to/provisioningrequest
 """
@@ -261,13 +261,22 @@ def explain_request(request: Mapping[str, Any] | None) -> Diagnosis | None:
     conditions = (request.get("status") or {}).get("conditions") or ()
     told = [each for each in conditions if each.get("type") == "Provisioned"]
     waiting: Mapping[str, Any] = next(iter(told), {})
-    said = str(waiting.get("message") or "") if waiting.get("reason") != "NotProvisioned" else ""
+    reason = waiting.get("reason")
+    said = str(waiting.get("message") or "") if reason != "NotProvisioned" else ""
     come = "come together" if count > 1 else "comes"
     return Diagnosis(
-        cause=Cause.SCALING_UP,
+        cause=_cause_of_wait(str(reason), said),
         message=f"flex-start has the request: {nodes} {come} as soon as the zone has them"
         + (f" ({said})" if said else ""),
     )
+
+
+def _cause_of_wait(reason: str, said: str) -> Cause:
+    """Tell from a wait of its turn what nobody waits for who has another choice."""
+    if reason == "QuotaExceeded":
+        return Cause.CLOUD_QUOTA
+    is_endless = reason == "ResourcePoolExhausted" and "indefinite" in said
+    return Cause.CLOUD_CAPACITY if is_endless else Cause.SCALING_UP
 
 
 def _failed(said: str, nodes: str) -> Diagnosis:
