@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,16 @@ def test_a_slice_is_placed_besides_what_the_run_asks_for():
         **a_launch().job_variables["affinity"],
         **placed_apart(f"{RUN_ID}-s1"),
     }
+
+
+def test_a_slice_is_placed_besides_what_the_work_pool_asks_for():
+    zone = a_launch().job_variables["affinity"]
+    template = base_job_template()
+    template["variables"]["properties"]["affinity"]["default"] = zone
+    launch = a_launch()
+    variables = {name: value for name, value in launch.job_variables.items() if name != "affinity"}
+    second = parts_of(replace(launch, job_variables=variables, template=template))[1]
+    assert second.job_variables["affinity"] == {**zone, **placed_apart(f"{RUN_ID}-s1")}
 
 
 def test_a_slices_pods_are_together_and_apart_from_others():

@@ -21,7 +21,7 @@ from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.accelerators.node_pools import NODE_POOL_LABEL
 from kinetic_flows.core.launcher import LaunchRequest, Phase
 from kinetic_flows.core.settings.node_variables import REQUIRED, both_affinities
-from kinetic_flows.core.settings.pool_variables import unknown_variables
+from kinetic_flows.core.settings.pool_variables import template_defaults, unknown_variables
 from kinetic_flows.platforms.gke.names import (
     COORDINATOR_PORT,
     HEADLESS_SERVICE,
@@ -68,9 +68,8 @@ def parts_of(request: LaunchRequest) -> tuple[LaunchRequest, ...]:
 
 def _part(part: LaunchRequest, number: int, shared: Mapping[str, str]) -> LaunchRequest:
     own = {"KINETIC_SLICE": str(number), "MEGASCALE_SLICE_ID": str(number)}
-    affinity = both_affinities(
-        part.job_variables.get(AFFINITY_VARIABLE) or {}, placed_apart(part.key)
-    )
+    known = {**template_defaults(part.template or {}), **part.job_variables}
+    affinity = both_affinities(known.get(AFFINITY_VARIABLE) or {}, placed_apart(part.key))
     return replace(
         part,
         environment={**part.environment, **shared, **own},
