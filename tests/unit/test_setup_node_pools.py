@@ -159,6 +159,7 @@ def test_a_pool_of_flex_start_waits_for_its_nodes_and_takes_none_of_a_reservatio
     assert made.config.reservation_affinity.consume_reservation_type.name == "NO_RESERVATION"
     assert not made.management.auto_repair
     assert not made.queued_provisioning.enabled
+    assert made.upgrade_settings.strategy.name == "SHORT_LIVED"
     assert pool_name(PoolRequest(accelerator=parse_accelerator("l4:flex"))) == "l4-flex"
     (found,) = node_pools(container_v1.Cluster(name="lab", node_pools=[made]))
     assert found.offers(parse_accelerator("l4:flex"))
@@ -168,6 +169,7 @@ def test_a_pool_of_flex_start_waits_for_its_nodes_and_takes_none_of_a_reservatio
 def test_the_nodes_of_a_slice_by_flex_start_are_given_to_who_asks_for_all():
     made = accelerator_pool(ZONAL, pool("tpu-v6e-16:flex"))
     assert made.queued_provisioning.enabled
+    assert made.upgrade_settings.strategy.name == "SHORT_LIVED"
     assert made.placement_policy.tpu_topology == "4x4"
     (found,) = node_pools(container_v1.Cluster(name="lab", node_pools=[made]))
     assert (found.flex, found.is_queued) == (True, True)

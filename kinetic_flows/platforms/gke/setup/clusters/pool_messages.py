@@ -98,8 +98,7 @@ def accelerator_pool(
         queued_provisioning=_queued() if accelerator.flex and is_slice else None,
         locations=list(pool.zones),
         placement_policy=_placement(accelerator) if is_slice else None,
-        # A node more while nodes are upgraded would need more of the accelerator's quota.
-        upgrade_settings=None if is_slice else _one_by_one(),
+        upgrade_settings=_upgrades(accelerator),
     )
 
 
@@ -211,7 +210,18 @@ def _placement(accelerator: Accelerator) -> container_v1.NodePool.PlacementPolic
     return policy(type_=policy.Type.COMPACT, tpu_topology=accelerator.topology)
 
 
-def _one_by_one() -> container_v1.NodePool.UpgradeSettings:
+def _upgrades(accelerator: Accelerator) -> container_v1.NodePool.UpgradeSettings | None:
+    """Return how nodes are upgraded; None for what GKE does with slices.
+
+    https://cloud.google.com/kubernetes-engine/docs/concepts/node-pool-upgrade-strategies
+    """
+    if accelerator.flex:
+        # They live until they are taken back: flex-start has no other strategy.
+        strategy = container_v1.NodePoolUpdateStrategy.SHORT_LIVED
+        return container_v1.NodePool.UpgradeSettings(strategy=strategy)
+    if accelerator.hosts > 1:
+        return None
+    # A node more while nodes are upgraded would need more of the accelerator's quota.
     return container_v1.NodePool.UpgradeSettings(max_surge=0, max_unavailable=1)
 
 
