@@ -21,7 +21,7 @@ from kinetic_flows.flows.steps import step
 from kinetic_flows.flows.uploads import Uploads
 from kinetic_flows.plans.candidates import drafts_of
 from kinetic_flows.plans.draft import Draft
-from kinetic_flows.plans.look_ahead import left_to_worker, look_ahead, refuse_volume
+from kinetic_flows.plans.look_ahead import lacks_place, left_to_worker, look_ahead
 from kinetic_flows.plans.secret_look import FoundSecrets
 from kinetic_flows.platforms.image_sources import OwnImage
 from kinetic_flows.runs.job_template import Prepared, PreparedCandidate
@@ -84,9 +84,24 @@ def _look_ahead(
     if platform.has_preflight:
         session.progress.aside(left_to_worker(platform.worker_pool.name))
     secrets.raise_for_problems()
-    for each in drafts:
-        refuse_volume(each, platform, lambda: session.base_job_template)
-    return [Ready(draft=each, found=None) for each in drafts], ()
+    return _startable(drafts, session)
+
+
+def _startable(
+    drafts: Sequence[Draft], session: Session
+) -> tuple[Sequence[Ready], tuple[str, ...]]:
+    """Return the accelerators that a worker can start a run on, and why it cannot on others."""
+    lacking = [
+        lacks_place(each, session.platform, lambda: session.base_job_template) for each in drafts
+    ]
+    told = [Preflight(problems=(error.message,) if error else ()) for error in lacking]
+    left_out = _left_out(
+        [Ready(draft=each, found=found) for each, found in zip(drafts, told, strict=True)], ()
+    )
+    for reason in left_out:
+        session.progress.notice(reason)
+    startable = [each for each, error in zip(drafts, lacking, strict=True) if error is None]
+    return [Ready(draft=each, found=None) for each in startable], left_out
 
 
 @own_task(TASK_PREFLIGHT)

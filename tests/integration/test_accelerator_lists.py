@@ -169,3 +169,15 @@ def test_a_list_of_which_nothing_can_be_had_is_refused_with_every_reason(
     assert obstacle.startswith("there is no service account 'trainer'")
     assert len(quick_cloud.cluster.list("jobs")) == jobs
     assert "few-chips" in json.dumps(plan.to_json()["choice"])
+
+
+def test_what_a_worker_cannot_start_is_left_out_as_well(
+    listed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINETIC_DISPATCH", "worker")
+    large = listed.with_options(accelerator=["l4", "cpu"], cpu=150, cache_for=None)
+    plan = large.plan(5)
+    assert plan.obstacles == ()
+    assert [len(each.left_out) for each in plan.choice.candidates] == [1, 0]
+    with pytest.raises(LaunchError, match="none of the run's accelerators can be had"):
+        large.with_options(accelerator=["l4", "l4x2"])(5)
