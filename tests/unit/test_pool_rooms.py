@@ -168,7 +168,7 @@ def test_the_last_failure_to_add_a_node_is_the_pools_whose_pod_it_was_about():
 def test_a_failure_of_a_pod_that_is_gone_is_the_pools_that_was_tried(group: str):
     said = [event("TriggeredScaleUp", group), event("FailedScaleUp", STOCKOUT)]
     shown = ClusterObjects(nodes=[], pods=[], events=said)
-    other, tried = rooms_of([tpu_pool("a-pool"), tpu_pool()], shown)
+    other, tried = rooms_of([tpu_pool("training"), tpu_pool()], shown)
     assert other.failure is None
     assert tried.failure is not None
 

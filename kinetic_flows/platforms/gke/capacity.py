@@ -14,14 +14,12 @@ from kinetic_flows.clients.kubernetes.client import (
     KubernetesUnreachable,
 )
 from kinetic_flows.core.accelerators import NodePool
-from kinetic_flows.core.accelerators.model import GPU_RESOURCE, TPU_RESOURCE
 from kinetic_flows.platforms.gke.cluster_pools import read_pools
 from kinetic_flows.platforms.gke.diagnosis import launch_error
 
 CAPACITY_SECONDS = 5.0
 
 UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
-_CHIPS = (TPU_RESOURCE, GPU_RESOURCE)
 
 T = TypeVar("T")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from kinetic_flows.platforms.gke.capacity import (
 )
 from kinetic_flows.platforms.gke.diagnosis import moment_of
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
+from kinetic_flows.platforms.gke.pool_use import job_of
 
 _CHIPS = (TPU_RESOURCE, GPU_RESOURCE)
 
@@ -153,7 +155,7 @@ def _chips(amounts: Mapping[str, Any]) -> int:
 def _waiting(pool: NodePool, shown: ClusterObjects) -> tuple[WaitingRun, ...]:
     """Return the runs that wait for one of a pool's nodes, those that waited longest first."""
     held = [job for job in shown.jobs or () if (job.get("spec") or {}).get("suspend")]
-    specs = [(pod, pod.get("spec") or {}, _job_of(pod)) for pod in shown.pods or ()]
+    specs = [(pod, pod.get("spec") or {}, job_of(pod)) for pod in shown.pods or ()]
     specs += [(job, job["spec"]["template"]["spec"], job["metadata"]["name"]) for job in held]
     found: dict[str, WaitingRun] = {}
     started = {_run_of(each) for each, spec, _ in specs if spec.get("nodeName")}
@@ -171,12 +173,6 @@ def _waiting(pool: NodePool, shown: ClusterObjects) -> tuple[WaitingRun, ...]:
 
 def _run_of(item: Mapping[str, Any]) -> str:
     return str((item["metadata"].get("labels") or {}).get(RUN_ID_POD_LABEL) or "")
-
-
-def _job_of(pod: Mapping[str, Any]) -> str:
-    owners = pod["metadata"].get("ownerReferences") or ()
-    job = next((each["name"] for each in owners if each.get("kind") == "Job"), None)
-    return str(job or pod["metadata"]["name"])
 
 
 def _wants(spec: Mapping[str, Any], pool: NodePool) -> bool:
@@ -221,5 +217,6 @@ def _is_of(pool: NodePool, spec: Mapping[str, Any] | None, triggered: set[str]) 
     An instance group is called `gke-CLUSTER-POOL-HASH-grp`.
     """
     if triggered:
-        return any(f"-{pool.name}-" in said or f"{{{pool.name} " in said for said in triggered)
+        group = re.compile(rf"-{re.escape(pool.name)}-[0-9a-f]+-grp\b|{{{re.escape(pool.name)} ")
+        return any(map(group.search, triggered))
     return spec is not None and _wants(spec, pool)

@@ -103,7 +103,7 @@ def _runs(
         known = pool_of.get(node or "")
         if not run_id or not (known == pool.name if known else _wants(spec, pool)):
             continue
-        jobs[run_id] = _job_of(pod)
+        jobs[run_id] = job_of(pod)
         waiting[run_id] = waiting.get(run_id, True) and not node
     return tuple(
         RunOnPool(run_id=run_id, job=jobs[run_id], is_waiting=is_waiting)
@@ -117,7 +117,8 @@ def _wants(spec: Mapping[str, Any], pool: NodePool) -> bool:
     return any(pool.accelerator in values for values in asked.values()) and pool.may_have(asked)
 
 
-def _job_of(pod: Mapping[str, Any]) -> str:
+def job_of(pod: Mapping[str, Any]) -> str:
+    """Return the name of a pod's Job; of one without, its own."""
     owners = pod["metadata"].get("ownerReferences") or ()
     job = next((each["name"] for each in owners if each.get("kind") == "Job"), None)
     return str(job or pod["metadata"]["name"])
