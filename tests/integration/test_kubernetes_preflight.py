@@ -19,9 +19,10 @@ from kinetic_flows.clients.kubernetes.client import (
     core_path,
 )
 from kinetic_flows.core.accelerators import Accelerator, parse_accelerator
+from kinetic_flows.core.accelerators.node_requests import NodeRequest
 from kinetic_flows.core.data import Data
 from kinetic_flows.core.errors import LaunchError
-from kinetic_flows.core.launcher import PodRequests, Preflight
+from kinetic_flows.core.launcher import LaunchNeeds, PodRequests, Preflight
 from kinetic_flows.core.pod_security import AS_THE_IMAGE_SAYS, RESTRICTED
 from kinetic_flows.core.secret_sources import parse_secrets
 from kinetic_flows.core.volumes import parse_volumes
@@ -467,6 +468,19 @@ def test_what_no_node_has_is_told_with_what_would_fit(cluster, client):
             "node pool l4s, g2-standard-12; ask for less, or add a node pool of larger machines"
         ),
     )
+
+
+def test_what_was_found_out_of_some_nodes_is_kept_beside_that_of_others(cluster):
+    cluster.add_nodes(node_group("l4", "l4s", nodes=1, taints=()))
+    l4 = parse_accelerator("l4")
+
+    def asking(**labels: tuple[str, ...]) -> LaunchNeeds:
+        return LaunchNeeds(accelerator=l4, nodes=NodeRequest(labels=labels))
+
+    with a_launcher(cluster) as launcher:
+        for needs, pools in ((asking(), 1), (asking(team=("a",)), 0), (asking(), 1)):
+            launcher.preflight(needs)
+            assert len(launcher.surroundings[l4].pools) == pools
 
 
 def test_what_a_namespace_allows_of_cpus_and_memory_is_found_out(cluster, client):

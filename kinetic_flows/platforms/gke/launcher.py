@@ -110,10 +110,10 @@ class KubernetesLauncher:
                 found = preflight(self._client, request)
                 self._checked[request] = (time.monotonic(), found)
                 self._node_pools = found.node_pools
-                told = Surroundings(
-                    pools=found.seen_pools, limited=found.limited, makes_pools=found.makes_pools
-                )
-                self.surroundings[needs.accelerator] = told
+            # Another run on the same accelerator may have been for other nodes.
+            self.surroundings[needs.accelerator] = Surroundings(
+                pools=found.seen_pools, limited=found.limited, makes_pools=found.makes_pools
+            )
         return found
 
     def reaches(self, url: str) -> bool | None:
