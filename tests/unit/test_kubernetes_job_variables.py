@@ -89,8 +89,8 @@ def test_a_cpu_run_asks_for_no_particular_node():
         **COMMON,
         "hosts": 1,
         "backoff_limit": 0,
-        "cpu": "500m",
-        "memory_request": "2Gi",
+        "cpu": "250m",
+        "memory_request": "1Gi",
         "tolerations": [],
     }
 

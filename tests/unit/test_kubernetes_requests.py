@@ -113,7 +113,15 @@ def test_64_cpu_runs_do_not_fit_on_one_machine():
     assert size is not None
     assert node is not None
     assert 64 * size.cpu_millis > node.cpu_millis
-    assert asked("cpu") == ("500m", "2Gi")
+    assert asked("cpu") == ("250m", "1Gi")
+
+
+def test_a_run_of_which_no_node_is_known_fits_beside_gkes_own_pods_on_its_default_machine():
+    size, node = default_size(parse_accelerator("cpu")), node_size("e2-medium")
+    assert size is not None
+    assert node is not None
+    assert size.cpu_millis <= node.cpu_millis - 500
+    assert size.memory_bytes <= node.memory_bytes - GIB
 
 
 def test_a_small_node_is_not_filled_by_one_run():
@@ -137,13 +145,18 @@ def test_a_gpu_run_asks_for_its_share_of_the_machine_that_the_cluster_has():
     # Of several node pools any may take it.
     several = Surroundings(pools=(t4_pool("n1-standard-16"), t4_pool("n1-standard-2")))
     assert asked("t4", surroundings=several) == ("1400m", "4Gi")
+    # GKE's own pods take more than a quarter of a small one.
+    assert asked("t4", surroundings=Surroundings(pools=(t4_pool("n1-standard-1"),)))[0] == "400m"
     odd = Surroundings(pools=(t4_pool("n1-highcpu-16"), t4_pool("n1-highmem-2")))
     assert asked("t4", surroundings=odd) == ("1400m", "7Gi")
 
 
-def test_a_gpu_run_of_which_no_machine_is_known_fits_on_the_smallest():
-    cpu, memory = asked("l4")
-    node = node_size("g2-standard-4")
+@pytest.mark.parametrize(
+    ("accelerator", "machine"), [("l4", "g2-standard-4"), ("t4", "n1-standard-2")]
+)
+def test_a_gpu_run_of_which_no_machine_is_known_fits_on_a_small_one(accelerator, machine):
+    cpu, memory = asked(accelerator)
+    node = node_size(machine)
     assert node is not None
     assert cpu_millis(cpu) < node.cpu_millis
     assert memory_bytes(memory) < node.memory_bytes
@@ -162,12 +175,12 @@ def test_what_people_and_administrators_say_wins():
 def test_a_work_pool_that_is_not_up_to_date_gets_what_it_knows():
     older = template()
     del older["variables"]["properties"]["memory_request"]
-    assert asked("cpu", of=older) == ("500m", None)
-    assert asked("cpu", {"memory": "4Gi"}, of=older) == ("500m", None)
+    assert asked("cpu", of=older) == ("250m", None)
+    assert asked("cpu", {"memory": "4Gi"}, of=older) == ("250m", None)
 
 
 def test_data_in_memory_is_asked_for_as_well():
-    assert asked("cpu", in_memory=3 * GIB) == ("500m", "5Gi")
+    assert asked("cpu", in_memory=3 * GIB) == ("250m", "4Gi")
     assert asked("l4", in_memory=GIB) == ("2900m", "9Gi")
     assert asked("l4", in_memory=11 * GIB) == ("2900m", "11Gi")
 
@@ -175,12 +188,12 @@ def test_data_in_memory_is_asked_for_as_well():
 def test_a_queue_of_others_may_not_count_cpus():
     assert asked("cpu", {"queue_name": "theirs"}) == (None, None)
     assert asked("cpu", of=template(queue_name="theirs")) == (None, None)
-    assert asked("cpu", {"queue_name": "kinetic"}) == ("500m", "2Gi")
+    assert asked("cpu", {"queue_name": "kinetic"}) == ("250m", "1Gi")
 
 
 def test_a_limit_range_of_the_namespace_speaks_for_itself():
     limited = Surroundings(limited=frozenset({"memory"}))
-    assert asked("cpu", surroundings=limited) == ("500m", None)
+    assert asked("cpu", surroundings=limited) == ("250m", None)
 
 
 def test_options_have_the_last_word():

@@ -81,7 +81,7 @@ def job_of(asked: JobRequest) -> dict[str, Any]:
     return job
 
 
-PLAIN_REQUESTS = {"cpu": "500m", "memory": "2Gi"}
+PLAIN_REQUESTS = {"cpu": "250m", "memory": "1Gi"}
 """What every pod without an accelerator asks for."""
 
 
@@ -283,7 +283,7 @@ def test_a_copy_in_memory_is_bounded_and_counts_as_memory():
     ((found, _),) = further(pod)
     assert found == {"emptyDir": {"medium": "Memory", "sizeLimit": "1025Mi"}}
     limit = {"memory": "17409Mi"}
-    requests = {"cpu": "500m", **limit}
+    requests = {"cpu": "250m", **limit}
     assert pod["containers"][0]["resources"] == {"requests": requests, "limits": limit}
     assert pod["volumes"][0]["emptyDir"]["sizeLimit"] == "2Gi"
 

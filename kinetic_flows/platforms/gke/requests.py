@@ -40,17 +40,23 @@ PLAIN_REQUEST = NodeSize(cpu_millis=500, memory_bytes=2 * GIB)
 https://cloud.google.com/kubernetes-engine/docs/concepts/autopilot-resource-requests#defaults
 """
 
+UNSEEN_REQUEST = NodeSize(cpu_millis=250, memory_bytes=GIB)
+"""The same where nothing is known of the nodes: it fits on GKE's default machine, `e2-medium`."""
+
 LARGEST_PLAIN_SHARE = 1 / 4
 """How much of a small node that may be at most."""
 
 ACCELERATOR_SHARE = 3 / 4
 """How much of what goes with its chips a pod asks for: the rest is for the cluster's own pods."""
 
+_OWN_PODS = NodeSize(cpu_millis=500, memory_bytes=GIB)
+"""What is left of a small node for those that are on every node of GKE."""
+
 _SMALLER: Mapping[str, str] = {
-    "n1-standard-8": "n1-standard-4",
-    "n1-standard-16": "n1-standard-8",
-    "n1-standard-32": "n1-standard-16",
-    "n1-standard-64": "n1-standard-32",
+    "n1-standard-8": "n1-standard-2",
+    "n1-standard-16": "n1-standard-4",
+    "n1-standard-32": "n1-standard-8",
+    "n1-standard-64": "n1-standard-16",
     "g2-standard-12": "g2-standard-4",
 }
 """Machines with the same GPUs that a cluster may have instead: of unknown ones, these."""
@@ -161,15 +167,11 @@ def default_size(accelerator: Accelerator, pools: Sequence[NodePool] = ()) -> No
     if not shares:
         machine = accelerator.machine_type or ""
         size = node_size(_SMALLER.get(machine, machine))
-        shares = [size] if size else []
+        shares = [_beside_own_pods(size)] if size else []
     if not shares:
         return None
     # Any of them can take the pod: so it asks for no more than the smallest has.
-    smallest = NodeSize(
-        cpu_millis=min(each.cpu_millis for each in shares),
-        memory_bytes=min(each.memory_bytes for each in shares),
-    )
-    return _rounded(smallest.part(ACCELERATOR_SHARE))
+    return _rounded(_smallest(*shares))
 
 
 def candidates(accelerator: Accelerator, pools: Iterable[NodePool]) -> list[NodePool]:
@@ -254,11 +256,27 @@ def _largest_machine(accelerator: Accelerator) -> tuple[str, NodeSize | None]:
 
 def _plain(node: NodeSize | None) -> NodeSize:
     if node is None:
-        return PLAIN_REQUEST
-    most = node.part(LARGEST_PLAIN_SHARE)
+        return UNSEEN_REQUEST
+    least = _smallest(PLAIN_REQUEST, node.part(LARGEST_PLAIN_SHARE))
     return NodeSize(
-        cpu_millis=max(min(PLAIN_REQUEST.cpu_millis, most.cpu_millis // 10 * 10), 10),
-        memory_bytes=max(min(PLAIN_REQUEST.memory_bytes, most.memory_bytes // MIB * MIB), MIB),
+        cpu_millis=max(least.cpu_millis // 10 * 10, 10),
+        memory_bytes=max(least.memory_bytes // MIB * MIB, MIB),
+    )
+
+
+def _beside_own_pods(node: NodeSize) -> NodeSize:
+    """Return what runs may ask for of a node together."""
+    left = NodeSize(
+        cpu_millis=max(node.cpu_millis - _OWN_PODS.cpu_millis, 0),
+        memory_bytes=max(node.memory_bytes - _OWN_PODS.memory_bytes, 0),
+    )
+    return _smallest(node.part(ACCELERATOR_SHARE), left)
+
+
+def _smallest(*sizes: NodeSize) -> NodeSize:
+    return NodeSize(
+        cpu_millis=min(each.cpu_millis for each in sizes),
+        memory_bytes=min(each.memory_bytes for each in sizes),
     )
 
 
@@ -266,7 +284,7 @@ def _share(accelerator: Accelerator, pool: NodePool) -> NodeSize | None:
     """Return what goes with a run's chips of one node."""
     if pool.size is None:
         return None
-    return pool.size.part(
+    return _beside_own_pods(pool.size).part(
         min(accelerator.count_per_host / (pool.count_per_host or accelerator.count_per_host), 1)
     )
 
