@@ -18,7 +18,7 @@ from kinetic_flows.core.settings.node_variables import asked_labels, both_affini
 from kinetic_flows.core.settings.pool_variables import check_job_variables
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.manifests import base_job_template
-from kinetic_flows.platforms.gke.placement import Placement, placement_of
+from kinetic_flows.platforms.gke.placement import Placement, node_request, placement_of
 from kinetic_flows.platforms.gke.volumes import Asked
 
 RUN_ID = "0f0e6d3a-1a2b-4c3d-8e4f-5a6b7c8d9e0f"
@@ -70,6 +70,9 @@ def test_a_cluster_that_makes_nodes_is_told_that_a_reservation_is_a_specific_one
     found = placement_of(options, cloud, parse_accelerator("l4"), makes_pools=makes_pools)
     assert found.labels["cloud.google.com/reservation-name"] == ("big",)
     assert found.labels.get("cloud.google.com/reservation-affinity") == affinity
+    asked = node_request(parse_accelerator("l4"), found, {})
+    assert asked.labels.get("cloud.google.com/reservation-affinity") == affinity
+    assert asked.pod["nodeSelector"]["cloud.google.com/reservation-affinity"] == "specific"
 
 
 def test_a_shared_reservation_is_asked_for_with_its_project():

@@ -14,7 +14,7 @@ auto-provisioning read as well, to make such nodes:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kinetic_flows.core.accelerators.model import FLEX_LABEL, SPOT_LABEL, Accelerator
@@ -327,8 +327,13 @@ def node_request(
         *placement.tolerations,
         *(variables.get("tolerations") or ()),
     )
+    # The cluster judges the pod as one that makes nodes by itself is asked.
+    tried = replace(placement, selects_affinity=True).variables
     pod = {
-        "nodeSelector": {**accelerator.node_selector, **selector},
+        "nodeSelector": {
+            **accelerator.node_selector,
+            **{VARIABLES[name]: value for name, value in tried.items()},
+        },
         "affinity": affinity,
         "tolerations": list(tolerated),
         "topologySpreadConstraints": variables.get("topology_spread"),
