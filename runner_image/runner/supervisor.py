@@ -350,9 +350,11 @@ class Supervisor:
             self._store.put_if_absent(own, head, body)
             if header["status"] == "returned":
                 return header
-        if self._store.put_if_absent(self._job["result"], head, body):
-            if header["status"] != "returned":
-                self._slice.tell_failed()
+        is_first = self._store.put_if_absent(self._job["result"], head, body)
+        if header["status"] != "returned":
+            # Where host 0 had returned, too: whoever waits for this one would wait for ever.
+            self._slice.tell_failed()
+        if is_first:
             return header
         first = self._read_result()
         return header if first == header else first or header

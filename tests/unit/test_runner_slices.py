@@ -45,12 +45,14 @@ FAILS_WHEN_ANOTHER_IS_GONE = """
 
 
 class Hosts:
-    """The runners of a slice of two, as its pods start them."""
+    """The runners of a slice, as its pods start them."""
 
-    def __init__(self, directory: Path, source: str, max_preemptions: int = 3) -> None:
+    def __init__(
+        self, directory: Path, source: str, max_preemptions: int = 3, count: int = 2
+    ) -> None:
         self.marks = directory / "marks"
         self.marks.mkdir()
-        changes = {"hosts": 2, "max_preemptions": max_preemptions}
+        changes = {"hosts": count, "max_preemptions": max_preemptions}
         self.job = Job(directory / "store", source=source, args=(str(self.marks),), changes=changes)
         self._variables = self.job.write()
 
@@ -114,6 +116,30 @@ def test_a_bug_on_one_host_fails_the_run_at_once(tmp_path: Path) -> None:
     hosts = Hosts(tmp_path, source)
     assert wait(hosts.start(0)).exit_code == 1
     assert hosts.job.envelope().header.message == "a bug"
+
+
+def test_a_host_that_fails_after_host_0_returned_stops_those_who_wait_for_it(
+    tmp_path: Path,
+) -> None:
+    source = """
+        import os, time
+        from pathlib import Path
+
+        def main(marks):
+            index = os.environ["JOB_COMPLETION_INDEX"]
+            Path(marks, f"{index}-0").touch()
+            if index == "1":
+                raise ValueError("a bug")
+            while index == "2":
+                time.sleep(600)
+    """
+    hosts = Hosts(tmp_path, source, count=3)
+    last = hosts.start(2)
+    hosts.wait_for("2-0")
+    assert wait(hosts.start(0)).exit_code == 0
+    wait(hosts.start(1))
+    assert "another host of the run has failed: this one stops" in wait(last).output
+    assert hosts.job.envelope().header.status == "returned"
 
 
 def test_starts_of_the_whole_slice_are_bounded(tmp_path: Path) -> None:
