@@ -10,6 +10,7 @@ looks whether the others live: whoever has ended as it should has left a result 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ from .contract import Fault, failed_host_object, host_result_object
 from .stores import BucketStore, DirectoryStore
 
 DIRECTORY_VARIABLE = "KINETIC_HOSTS_DIRECTORY"
+
+RECORDED_SECONDS = 60.0
+"""How long after this process began another one that is not recorded may still come."""
 
 
 class Siblings:
@@ -43,6 +47,7 @@ class Siblings:
         self._result: str = job["result"]
         self._others = [number for number in range(job["hosts"]) if number != host]
         self._directory = environ.get(DIRECTORY_VARIABLE, "")
+        self._began = time.monotonic()
 
     @property
     def are_here(self) -> bool:
@@ -50,7 +55,7 @@ class Siblings:
         return bool(self._directory)
 
     def lost(self) -> int | None:
-        """Return the first that has ended without a word; None where there is none such."""
+        """Return the first that ended without a word, or never began; None for none such."""
         if not self.are_here:
             return None
         return next((number for number in self._others if self._is_lost(number)), None)
@@ -58,8 +63,10 @@ class Siblings:
     def _is_lost(self, number: int) -> bool:
         suffix = f"-{number}" if number else ""
         record = os.path.join(self._directory, f"process{suffix}.json")
-        # It is recorded a moment after it was started.
-        if not os.path.exists(record) or is_held(os.path.join(self._directory, f"alive{suffix}")):
+        if not os.path.exists(record):
+            # Each is recorded a moment after it was started, unless who starts them is gone.
+            return time.monotonic() - self._began > RECORDED_SECONDS
+        if is_held(os.path.join(self._directory, f"alive{suffix}")):
             return False
         left = host_result_object(self._starts, number) if number else self._result
         return not any(map(self._has, (left, failed_host_object(self._starts))))

@@ -158,14 +158,14 @@ class Slice:
         return self._exists(failed_host_object(self._starts)) or self._siblings.lost() is not None
 
     def check_siblings(self) -> None:
-        """Fail the run if the process of another host on this machine was killed.
+        """Fail the run if the process of another host on this machine is gone.
 
         Raises:
             Fault: One was.
         """
         lost = self._siblings.lost()
         if lost is not None:
-            raise Fault(EXIT_TERMINATED, f"the process of host {lost} was killed")
+            raise Fault(EXIT_TERMINATED, f"the process of host {lost} was killed, or never began")
 
     def _is_marked(self, start: int) -> bool:
         """Whether a start has begun."""

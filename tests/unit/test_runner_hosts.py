@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from kinetic_flows.runner_image.runner import hosts, jax_hosts
+from kinetic_flows.runner_image.runner import hosts, jax_hosts, siblings
 from kinetic_flows.runner_image.runner.contract import Fault
+from kinetic_flows.runner_image.runner.stores import DirectoryStore
 
 from runner_jobs import Job
 
@@ -65,6 +67,19 @@ def test_hosts_of_slices_are_counted_one_after_another(
 def test_a_host_that_is_told_no_number_is_refused(environ: dict[str, str]) -> None:
     with pytest.raises(Fault, match="must be set for a run on several hosts"):
         hosts.host_number(4, environ)
+
+
+def test_a_process_that_never_began_is_waited_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = {"hosts": 2, "result": "runs/run/result.pkl"}
+    environ = {"KINETIC_HOSTS_DIRECTORY": str(tmp_path)}
+    last = siblings.Siblings(DirectoryStore(str(tmp_path)), job, 1, "run", environ)
+    assert last.lost() is None
+    monkeypatch.setattr(siblings, "RECORDED_SECONDS", -1.0)
+    assert last.lost() == 0
+    (tmp_path / "process.json").touch()
+    assert last.lost() is None, "it is recorded, and nothing says that it has ended"
 
 
 def initialize(
