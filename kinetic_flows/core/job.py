@@ -373,6 +373,7 @@ class RunTicket:
         function: The function's name; empty where that is not known apart from the run's.
         candidates: Digest of what lists the accelerators that it may go on; empty where there is
             one.
+        slices: How many TPU slices it has.
     """
 
     run_id: str
@@ -383,6 +384,7 @@ class RunTicket:
     place: str = ""
     function: str = ""
     candidates: str = ""
+    slices: int = 1
 
     @property
     def has_candidates(self) -> bool:

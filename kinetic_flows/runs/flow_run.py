@@ -26,6 +26,7 @@ from kinetic_flows.clients.prefect.labels import (
     PREPARING,
     RUN_TAG,
     SECRETS_LABEL,
+    SLICES_LABEL,
     STORE_LABEL,
 )
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
@@ -157,6 +158,7 @@ def create_flow_run(new: NewRun, session: Session) -> RunTicket:
         function=new.flow,
         dispatch="worker" if new.labels.get(DISPATCH_LABEL) == "worker" else "client",
         candidates=str(new.labels.get(CANDIDATES_LABEL) or ""),
+        slices=int(new.labels.get(SLICES_LABEL) or 1),
     )
 
 
@@ -190,6 +192,7 @@ def run_labels(draft: Draft, membership: Membership, session: Session) -> dict[s
         **({OUTPUT_DIR_LABEL: output.place} if output else {}),
         FUNCTION_LABEL: draft.name,
         ACCELERATOR_LABEL: draft.runs_on,
+        **({SLICES_LABEL: draft.accelerator.slices} if draft.accelerator.slices > 1 else {}),
         PLATFORM_LABEL: session.platform.name,
         OUTPUTS_LABEL: session.outputs_root,
         **secret_labels(draft),

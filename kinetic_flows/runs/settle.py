@@ -33,6 +33,7 @@ from kinetic_flows.clients.prefect.labels import (
     LAUNCHED_LABEL,
     PLACE_LABEL,
     PREPARING,
+    SLICES_LABEL,
     STORE_LABEL,
 )
 from kinetic_flows.clients.prefect.records import environment_of
@@ -85,6 +86,7 @@ def ticket_of(record: RunRecord) -> RunTicket:
         dispatch="worker" if by_worker else "client",
         function=record.function,
         candidates=str(record.labels.get(CANDIDATES_LABEL) or ""),
+        slices=int(record.labels.get(SLICES_LABEL) or 1),
         place=str(record.labels.get(PLACE_LABEL) or record.job_variables.get("namespace") or ""),
     )
 

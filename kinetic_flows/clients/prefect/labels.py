@@ -31,6 +31,9 @@ JOB_LABEL = "kinetic.job"
 CANDIDATES_LABEL = "kinetic.candidates"
 """Label of a run that may go on several accelerators: the digest of what lists them."""
 
+SLICES_LABEL = "kinetic.slices"
+"""Label of a run on several TPU slices: how many."""
+
 PARENT_LABEL = "kinetic.group"
 """Label of the runs of a group: the id of the flow run above them."""
 

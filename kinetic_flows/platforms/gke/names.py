@@ -53,6 +53,17 @@ def kubernetes_job_name(name: str, key: str) -> str:
     return f"{slug(name)[:room].rstrip('-') or 'run'}-{key}"
 
 
+def first_job_name(name: str, run_id: str, slices: int) -> str:
+    """Name of a run's Job; of its first one where it has several slices.
+
+    Args:
+        name: The function's name.
+        run_id: The run.
+        slices: How many slices it has.
+    """
+    return kubernetes_job_name(name, f"{run_id}-s0" if slices > 1 else run_id)
+
+
 def is_of_launch(key: str) -> bool:
     """Whether a key names a launch of one of several candidates, and not only a run."""
     return _LAUNCH.search(key[_RUN_ID_CHARACTERS:]) is not None

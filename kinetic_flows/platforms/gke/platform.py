@@ -46,7 +46,7 @@ from kinetic_flows.platforms.gke.job_variables import (
 )
 from kinetic_flows.platforms.gke.launch_needs import launch_needs_of
 from kinetic_flows.platforms.gke.launcher import KubernetesLauncher, LauncherSettings
-from kinetic_flows.platforms.gke.names import kubernetes_job_name
+from kinetic_flows.platforms.gke.names import first_job_name
 from kinetic_flows.platforms.gke.outputs import cluster_outputs
 from kinetic_flows.platforms.gke.placement import placement_of
 from kinetic_flows.platforms.gke.reach import for_pods
@@ -254,7 +254,7 @@ class GoogleCloudPlatform:
     def run_pages(self, run: RunTicket) -> Mapping[str, str]:
         """Return the pages of Google Cloud's console for a run's Job, output and objects."""
         is_named = run.dispatch == "client" and run.function and not run.has_candidates
-        name = kubernetes_job_name(run.function, run.run_id) if is_named else None
+        name = first_job_name(run.function, run.run_id, run.slices) if is_named else None
         namespace = run.place.rpartition("/")[2] or self._cloud.namespace
         return run_pages(self._cloud, run.run_id, namespace, name)
 
