@@ -15,7 +15,7 @@ from typing import Any
 
 from kinetic_flows.core.artifact_store import ObjectInfo, StoredObject
 from kinetic_flows.core.candidates import Candidate, Candidates, Claim, End, Launch
-from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
+from kinetic_flows.core.errors import ObjectNotFoundError, RunCancelled, StoreError
 from kinetic_flows.core.job import RunTicket, canonical_json, sha256_hex
 from kinetic_flows.core.launcher import Observation, Phase
 from kinetic_flows.core.object_names import (
@@ -130,6 +130,7 @@ class World:
     told: list[str] = field(default_factory=list)
     calls: int = 0
     is_store_away: bool = False
+    is_wanted: bool = True
     is_ended: bool = False
     moved_on: list[int] = field(default_factory=list)
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -316,6 +317,8 @@ class ADriver:
     def start(self, candidates: Candidates, launch: Launch) -> None:
         assert candidates == self._world.candidates
         self._ask()
+        if not self._world.is_wanted:
+            raise RunCancelled("the run is Cancelling")
         key = launch.key(self._world.run_id)
         known = self._world.jobs.get(key)
         if known is None or known.phase == "gone":

@@ -107,6 +107,8 @@ class Candidates:
             None for the end of the run.
         max_preemptions: How often the run may begin anew after it was preempted, evicted or lost.
         function: The function's name, which Jobs are named after.
+        credentials: Digest, made with the run's key, of what let in at Prefect who submitted it:
+            whoever starts a launch with other credentials keeps those for themselves.
     """
 
     candidates: tuple[Candidate, ...]
@@ -115,6 +117,7 @@ class Candidates:
     fallback_after_seconds: float = 600.0
     on_oom: Literal["larger"] | None = None
     max_preemptions: int = 0
+    credentials: str = ""
 
     def to_json(self) -> bytes:
         """Return the canonical bytes, whose digest the flow run's label has."""

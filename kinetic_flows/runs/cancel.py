@@ -9,13 +9,14 @@ period (`core/job.py`) is over. A cancellation that nobody has acted on is left 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.core.errors import PrefectServerError, PrefectUnreachable, RunNotFoundError
 from kinetic_flows.core.job import CANCEL_GRACE_SECONDS, RunTicket
 from kinetic_flows.core.launcher import Processes
-from kinetic_flows.runs.settle import sync_state
+from kinetic_flows.runs.settle import sync_state, ticket_of
 from kinetic_flows.runs.worker_runs import processes_of
 
 if TYPE_CHECKING:
@@ -48,8 +49,11 @@ def cancel(run: RunTicket, session: Session) -> None:
     is_told = True
     with short_retries():
         try:
-            if session.api.read_run(run.run_id).is_final:
+            record = session.api.read_run(run.run_id)
+            if record.is_final:
                 return
+            # What it was launched as since somebody asked about it, or was interrupted.
+            run = replace(run, candidates=ticket_of(record).candidates)
             session.api.set_state(run.run_id, "CANCELLING", message=CANCELLED_BY_CLIENT)
         except PrefectUnreachable as error:
             session.api_availability.failed(error)

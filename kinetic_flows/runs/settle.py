@@ -200,6 +200,9 @@ def _sync_without_result(
     api: PrefectApi, run: RunTicket, observation: Observation, *, is_launched: bool
 ) -> None:
     record = api.read_run(run.run_id)
+    if ticket_of(record).candidates != run.candidates:
+        # It was asked about before it was launched: its processes have other names than its own.
+        return
     is_there = is_launched or observation.phase is not Phase.GONE
     if not is_there and is_being_launched(record):
         return

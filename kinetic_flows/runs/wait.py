@@ -37,7 +37,7 @@ from kinetic_flows.runs.pod_waits import PodWaits
 from kinetic_flows.runs.relay import Relay, relay_for
 from kinetic_flows.runs.results import LOG_TAIL_LINES, crash_error, read_result
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.settle import is_being_launched, sync_state
+from kinetic_flows.runs.settle import is_being_launched, sync_state, ticket_of
 from kinetic_flows.runs.wait_events import WaitEvents
 from kinetic_flows.runs.worker_runs import processes_of
 
@@ -81,10 +81,39 @@ def wait_for_run(
         RunCancelled: It was cancelled before it could leave one.
         WaitTimeout: The time is over; the run goes on.
     """
+    started = time.monotonic()
+    try:
+        return _wait(run, session, progress, timeout_seconds, started, is_launched=is_launched)
+    except _IsListed as listed:
+        return _wait(listed.run, session, progress, timeout_seconds, started, is_launched=False)
+
+
+class _IsListed(Exception):
+    """A run was asked about before it was launched, as one that has several candidates.
+
+    Attributes:
+        run: The run, as one that has.
+    """
+
+    def __init__(self, run: RunTicket) -> None:
+        super().__init__(run.run_id)
+        self.run = run
+
+
+def _wait(
+    run: RunTicket,
+    session: Session,
+    progress: Progress,
+    timeout_seconds: float | None,
+    started: float,
+    *,
+    is_launched: bool,
+) -> ResultEnvelope:
+    """Wait for a run, whose waiting began at a moment of the monotonic clock."""
     _say_where(run, session, progress)
     processes = processes_of(session.platform, session.api, run)
     cancellation = CancellationWatch(run, session, processes)
-    seen, started = Observation(phase=Phase.PENDING), time.monotonic()
+    seen = Observation(phase=Phase.PENDING)
     reasons, left = _Reasons(run, session, progress), _Left(run, session)
     waits, events = PodWaits(run, session), WaitEvents(run, session)
     relay = relay_for(run, session) if is_launched else Relay(run, session, is_needed=False)
@@ -177,7 +206,13 @@ def _settled(
 
 def _is_yet_to_start(run: RunTicket, session: Session, seen: Observation) -> bool:
     """Whether a run has no process because a client is about to start it."""
-    return seen.phase is Phase.GONE and is_being_launched(session.api.read_run(run.run_id))
+    if seen.phase is not Phase.GONE:
+        return False
+    record = session.api.read_run(run.run_id)
+    known = ticket_of(record)
+    if known.candidates != run.candidates:
+        raise _IsListed(known)
+    return is_being_launched(record)
 
 
 def _pause_seconds(waited_seconds: float) -> float:

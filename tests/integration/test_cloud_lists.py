@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from projects import make_project
 import kinetic
 from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL
 from kinetic_flows.core.errors import RunCancelled, RunCrashed
+from kinetic_flows.core.job import RUN_KEY_VARIABLE
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.platforms.gke.names import LAUNCH_LABEL, RUN_ID_POD_LABEL
 from kinetic_flows.runs.reconcile import reconcile
@@ -97,10 +99,25 @@ def pod_of(cloud: QuickCloud, run_id: str, launch: str) -> str:
     return str(cloud.cluster.wait_for("pods", is_it)["metadata"]["name"])
 
 
+def handed_over(cloud: QuickCloud, run_id: str, launch: str) -> set[str]:
+    """Return the names of what a launch's pod has from its Secret."""
+    (secret,) = [
+        each
+        for each in cloud.cluster.list("secrets")
+        if f"{run_id}-{launch}" in each["metadata"]["name"]
+    ]
+    return {*secret.get("data", {}), *secret.get("stringData", {})}
+
+
 def accelerator(run: kinetic.Run) -> str:
     """Return what a run's label says that it runs on."""
     with own_session(NullProgress()) as session:
         return str(session.api.read_run(run.id).labels[ACCELERATOR_LABEL])
+
+
+def before_launch(run: kinetic.Run[Any]) -> kinetic.Run[Any]:
+    """Return a run as who attaches while its image is made has it."""
+    return replace(run, ticket=replace(run.ticket, candidates=""))
 
 
 def await_calls(directory: Path, count: int) -> None:
@@ -138,8 +155,9 @@ def test_a_race_of_three_of_which_two_start_at_once_has_one_winner(
     run = functions.until.submit(str(calls))
     await_calls(calls, 1)
     eventually(lambda: len(launches(cloud, run.id)) == 1)
+    assert before_launch(run).state == "Running"
     (calls / "go").touch()
-    assert run.result(timeout_seconds=60) == 1
+    assert before_launch(run).result(timeout_seconds=60) == 1
     names = ("t4", "l4", "l4x2")
     (winner,) = (names[int(launch[-1])] for launch in launches(cloud, run.id))
     others = ", ".join(name for name in names if name != winner)
@@ -150,13 +168,18 @@ def test_a_race_of_three_of_which_two_start_at_once_has_one_winner(
 
 
 def test_a_winner_that_is_preempted_at_once_goes_back_to_the_list(
-    functions: ModuleType, cloud: QuickCloud, calls: Path
+    functions: ModuleType, cloud: QuickCloud, calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PREFECT_API_KEY", "of-its-owner")
     several = functions.until.with_options(accelerator=["t4", "l4"], max_preemptions=1)
     run = several.submit(str(calls))
     await_calls(calls, 1)
+    assert "PREFECT_API_KEY" in handed_over(cloud, run.id, "r0c1")
+    # Whoever launches it again is somebody else now.
+    monkeypatch.setenv("PREFECT_API_KEY", "of-another")
     cloud.cluster.preempt(pod_of(cloud, run.id, "r0c1"))
     await_calls(calls, 2)
+    assert handed_over(cloud, run.id, "r1c1") == {RUN_KEY_VARIABLE}
     (calls / "go").touch()
     assert run.result(timeout_seconds=60) == 2
     assert (
@@ -192,7 +215,7 @@ def test_a_race_that_is_cancelled_leaves_nothing_in_the_cluster(
 ) -> None:
     run = functions.until.with_options(accelerator=["t4", "l4:spot"]).submit(str(calls))
     assert launches(cloud, run.id) == ["r0c0", "r0c1"]
-    run.cancel()
+    before_launch(run).cancel()
     with pytest.raises(RunCancelled):
         run.result(timeout_seconds=60)
     assert run.state == "Cancelled"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from candidate_world import ADriver, World, listed
 from kinetic_flows.core.candidates import Candidates
+from kinetic_flows.core.launcher import Phase
 from kinetic_flows.core.object_names import result_object, round_object
 
 DRIVERS = 3
@@ -106,3 +107,18 @@ def test_one_calls_the_function_and_the_run_ends_with_nothing_left(
     if result_object(world.run_id) in world.objects:
         return
     assert len(phases) == 1
+
+
+def test_who_looks_at_a_run_that_nobody_wants_any_more_launches_nothing() -> None:
+    world = World(listed(16, 32))
+    first, late = ADriver(world), ADriver(world)
+    first.finish()
+    assert [str(job.launch) for job in world.jobs.values()] == ["r0c0"]
+    world.is_wanted = False
+    (job,) = world.jobs.values()
+    job.cause = "no_node_pool"
+    late.finish()
+    assert late.seen
+    assert (late.seen.phase, late.seen.reason) == (Phase.FAILED, "cancelled")
+    assert [str(job.launch) for job in world.jobs.values()] == ["r0c0"]
+    assert not what_is_left(world)

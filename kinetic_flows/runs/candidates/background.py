@@ -10,6 +10,7 @@ from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.runs.cancel import CancellationWatch
 from kinetic_flows.runs.session import Session, connect_session
 from kinetic_flows.runs.settle import sync_state
 from kinetic_flows.runs.worker_runs import processes_of
@@ -49,12 +50,14 @@ def _drive(run: RunTicket, session: Session) -> None:
 
 def _to_its_end(run: RunTicket, session: Session) -> None:
     processes = processes_of(session.platform, session.api, run)
+    cancellation = CancellationWatch(run, session, processes)
     seconds = FIRST_SECONDS
     while True:
         try:
             if processes.observe(run.run_id, None).phase.is_final:
                 sync_state(session.platform, session.api, run, is_launched=True)
                 return
+            cancellation.look()
         except KineticError as error:
             logger.debug("run %s cannot be driven now: %s", run.run_id, error.message)
         pause(seconds)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kinetic_flows.core.candidates import Candidates, Claim, Launch, Round
-from kinetic_flows.core.errors import KineticError, LaunchError
+from kinetic_flows.core.errors import KineticError, LaunchError, RunCancelled
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Launcher, Observation, Phase
 from kinetic_flows.runs.candidates.decide import (
@@ -34,7 +34,11 @@ class Starter(Protocol):
     """Starts launches of a run."""
 
     def start(self, candidates: Candidates, launch: Launch) -> None:
-        """Start a launch; a repeated call starts nothing more."""
+        """Start a launch; a repeated call starts nothing more.
+
+        Raises:
+            RunCancelled: Nobody wants the run any more.
+        """
         ...
 
 
@@ -214,6 +218,9 @@ class Driver:
         self.cannot = ""
         try:
             self._starter.start(self.candidates, launch)
+        except RunCancelled:
+            self.close()
+            return True
         except KineticError as error:
             if isinstance(error, LaunchError) and error.is_denial:
                 self._refused[key] = Observation(

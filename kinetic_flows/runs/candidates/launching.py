@@ -26,6 +26,7 @@ from kinetic_flows.core.object_names import (
 from kinetic_flows.plans.draft import Draft, job_request
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.candidates.processes import candidate_runs
+from kinetic_flows.runs.candidates.starting import own_credentials
 from kinetic_flows.runs.job_template import Prepared, PreparedCandidate, job_template
 from kinetic_flows.runs.sealed_values import seal_for_worker
 from kinetic_flows.runs.session import Session
@@ -180,7 +181,9 @@ def launch_candidates(run: PlannedRun, ticket: RunTicket, session: Session) -> R
         job = Job(template=each.template, run_id=run_id, output_dir=directory, api_url=api_url)
         jobs.append((candidate_job_object(run_id, number), job.to_json()))
         store.put_if_absent(*jobs[number])
-    listed = candidates_of(run.candidates, jobs, session).to_json()
+    _, digest = own_credentials(session.api, ticket)
+    told = candidates_of(run.candidates, jobs, session)
+    listed = replace(told, credentials=digest).to_json()
     store.put_if_absent(candidates_object(run_id), listed)
     launched = replace(ticket, candidates=sha256_hex(listed))
     session.api.add_labels(run_id, {CANDIDATES_LABEL: launched.candidates})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kinetic_flows.clients.prefect.api import PrefectApi
-from kinetic_flows.core.errors import LaunchError, StoreError
+from kinetic_flows.core.errors import LaunchError, RunCancelled, StoreError
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Launcher, Observation, Phase
 from kinetic_flows.platforms.base import Platform
@@ -67,12 +67,16 @@ class CandidateRuns:
 
         Raises:
             LaunchError: Nothing of it can be started.
+            RunCancelled: Nobody wants it any more.
         """
         decision = self._driver.drive()
+        run_id = self._run.run_id
+        if isinstance(decision, Over) and decision.why == CANCELLED:
+            raise RunCancelled(f"run {run_id} was cancelled before it was launched", value=run_id)
         if isinstance(decision, Over) and decision.candidate is None:
-            raise LaunchError(self._why_over(decision), value=self._run.run_id)
+            raise LaunchError(self._why_over(decision), value=run_id)
         if self._driver.cannot and not self._driver.launches:
-            raise LaunchError(self._driver.cannot, value=self._run.run_id)
+            raise LaunchError(self._driver.cannot, value=run_id)
 
     def stop(self, run_id: str, grace_seconds: float) -> None:
         """Have nothing of the run begin any more, and stop what has.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,14 +11,33 @@ from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.clients.prefect.secret_blocks import SecretBlocks
 from kinetic_flows.clients.prefect.work_pools import WorkPools
 from kinetic_flows.core.candidates import LAUNCH_VARIABLE, Candidates, Launch
-from kinetic_flows.core.errors import LaunchError
-from kinetic_flows.core.job import JOB_VARIABLE, RUN_KEY_VARIABLE, SEAL_KEY_VARIABLE, RunTicket
+from kinetic_flows.core.errors import LaunchError, RunCancelled
+from kinetic_flows.core.job import (
+    JOB_VARIABLE,
+    RUN_KEY_VARIABLE,
+    SEAL_KEY_VARIABLE,
+    RunTicket,
+    canonical_json,
+)
 from kinetic_flows.core.launcher import LaunchRequest
 from kinetic_flows.core.object_names import payload_object, sealed_object
 from kinetic_flows.core.settings.settings import process_environment
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.platforms.base import Platform
+from kinetic_flows.runs.cancel import CANCELLED_STATES
 from kinetic_flows.runs.sealed_values import seal_block
+
+
+def own_credentials(api: PrefectApi, run: RunTicket) -> tuple[dict[str, str], str]:
+    """Return the variables that let this process's user in at Prefect, and their digest.
+
+    Args:
+        api: The API.
+        run: The run whose key the digest is made with, so that nobody else can try credentials.
+    """
+    credentials = credentials_for(api.url, process_environment())
+    key = bytes.fromhex(run.run_key)
+    return credentials, hmac.new(key, canonical_json(credentials), "sha256").hexdigest()
 
 
 class CandidateStarter:
@@ -46,10 +66,15 @@ class CandidateStarter:
         Raises:
             LaunchError: It was refused, or the cluster does not answer.
             PrefectServerError: What its process is handed could not be asked for.
+            RunCancelled: Nobody wants the run any more.
         """
+        # Who starts it may be somebody who only looks at the run.
+        record = self._api.read_run(self._run.run_id)
+        if record.state_type in CANCELLED_STATES or (record.is_final and not record.is_guessed):
+            raise RunCancelled(f"run {record.id} is {record.state_name}", value=record.id)
         chosen = candidates.candidates[launch.candidate]
         environment = {
-            **self._environment(),
+            **self._environment(candidates),
             JOB_VARIABLE: f"{self._platform.store.uri}/{chosen.job}",
             "KINETIC_JOB_SHA256": chosen.job_sha256,
             LAUNCH_VARIABLE: str(launch),
@@ -66,7 +91,7 @@ class CandidateStarter:
             )
         )
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, candidates: Candidates) -> dict[str, str]:
         """Return the variables that all launches have; found out before the first."""
         if self._shared is not None:
             return self._shared
@@ -76,11 +101,13 @@ class CandidateStarter:
             self._template = WorkPools(api.url).read_template(pool.name, pool.type)
         # A run that cannot report leaves that to its client, and wastes no time on trying.
         may_report = platform.launcher.reaches(platform.api_for_runs(api.url)) is not False
-        credentials = credentials_for(api.url, process_environment()) if may_report else {}
+        credentials, digest = own_credentials(api, self._run)
+        # Nor is it handed what lets in somebody else.
+        is_handed = may_report and digest == candidates.credentials
         self._shared = {
             RUN_KEY_VARIABLE: self._run.run_key,
             **self._seal_key(),
-            **credentials,
+            **(credentials if is_handed else {}),
             **platform.runner_environment(),
         }
         return self._shared
