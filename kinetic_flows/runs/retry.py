@@ -247,7 +247,7 @@ def _read(record: RunRecord, store: ArtifactStore) -> _Repeated:
         jobs = _candidate_jobs(record, store)
     else:
         name = _job_name(record, store)
-        jobs = (_job(name, record, store),)
+        jobs = (_job(name, _get(name, record, store)),)
         if jobs[0].template.content_digest() != record.labels.get(JOB_LABEL):
             raise _refused(name, "it is not what the run was started with")
     template, payload_name = jobs[0].template, jobs[0].payload_name
@@ -256,7 +256,8 @@ def _read(record: RunRecord, store: ArtifactStore) -> _Repeated:
         raise _refused(payload_name, "its digest is not the job's")
     if not keep(template.data, store):
         raise _gone(record)
-    candidates = tuple(job.template for job in jobs) if len(jobs) > 1 else ()
+    is_listed = bool(record.labels.get(CANDIDATES_LABEL))
+    candidates = tuple(job.template for job in jobs) if is_listed else ()
     return _Repeated(template=template, payload=payload, candidates=candidates)
 
 
@@ -269,15 +270,16 @@ def _candidate_jobs(record: RunRecord, store: ArtifactStore) -> tuple[Job | Stor
         raise _gone(record)
     jobs = []
     for each in listed.candidates:
-        if sha256_hex(_get(each.job, record, store)) != each.job_sha256:
+        data = _get(each.job, record, store)
+        if sha256_hex(data) != each.job_sha256:
             raise _refused(each.job, "it is not what the run was started with")
-        jobs.append(_job(each.job, record, store))
+        jobs.append(_job(each.job, data))
     return tuple(jobs)
 
 
-def _job(name: str, record: RunRecord, store: ArtifactStore) -> Job | StoredTemplate:
+def _job(name: str, data: bytes) -> Job | StoredTemplate:
     try:
-        return read_job(_get(name, record, store))
+        return read_job(data)
     except ValueError as error:
         raise _refused(name, str(error)) from error
 

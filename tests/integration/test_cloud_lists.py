@@ -21,6 +21,7 @@ from kinetic_flows.core.errors import RunCancelled, RunCrashed
 from kinetic_flows.core.job import RUN_KEY_VARIABLE
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.platforms.gke.names import LAUNCH_LABEL, RUN_ID_POD_LABEL
+from kinetic_flows.runs.candidates import starting
 from kinetic_flows.runs.reconcile import reconcile
 from kinetic_flows.runs.session import own_session
 from loopback.kubernetes.node_groups import node_group
@@ -170,13 +171,13 @@ def test_a_race_of_three_of_which_two_start_at_once_has_one_winner(
 def test_a_winner_that_is_preempted_at_once_goes_back_to_the_list(
     functions: ModuleType, cloud: QuickCloud, calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PREFECT_API_KEY", "of-its-owner")
     several = functions.until.with_options(accelerator=["t4", "l4"], max_preemptions=1)
     run = several.submit(str(calls))
     await_calls(calls, 1)
-    assert "PREFECT_API_KEY" in handed_over(cloud, run.id, "r0c1")
-    # Whoever launches it again is somebody else now.
-    monkeypatch.setenv("PREFECT_API_KEY", "of-another")
+    assert handed_over(cloud, run.id, "r0c1") == {RUN_KEY_VARIABLE, "PREFECT_API_AUTH_STRING"}
+    # Whoever launches it again has other credentials.
+    anothers = {"PREFECT_API_KEY": "of-another"}
+    monkeypatch.setattr(starting, "credentials_for", lambda *_: anothers)
     cloud.cluster.preempt(pod_of(cloud, run.id, "r0c1"))
     await_calls(calls, 2)
     assert handed_over(cloud, run.id, "r1c1") == {RUN_KEY_VARIABLE}

@@ -253,6 +253,24 @@ def test_what_is_refused_of_one_slice_is_left_of_none(cluster, launcher, tmp_pat
     wait_until(lambda: not cluster.list("jobs") and not cluster.list("secrets"), 30)
 
 
+def test_another_client_whose_start_is_refused_leaves_the_slices_there_are(
+    cluster, launcher, tmp_path, marks
+):
+    job = Job(tmp_path / "store", WAITS, args=(str(marks),))
+    launch(launcher, job, SLICE.times(slices=2))
+    cluster.admission.webhooks.append(
+        lambda plural, item: (
+            'admission webhook "policy.example" denied the request: not now'
+            if plural == "jobs" and item["metadata"]["name"].endswith("-s1")
+            else None
+        )
+    )
+    with pytest.raises(LaunchError, match=r"policy\.example"):
+        launch(launcher, job, SLICE.times(slices=2))
+    assert not any("deletionTimestamp" in each["metadata"] for each in cluster.list("jobs"))
+    assert len(cluster.list("jobs")) == 2
+
+
 def test_slices_need_as_many_node_pools(cluster, launcher):
     for name in ("slice-c", "slice-d"):
         cluster.add_nodes(replace(a_pool(name, SLICE, 2), nodes=2))

@@ -35,7 +35,7 @@ class JobObjects:
         self._client = client
         self._namespace = namespace
 
-    def create(self, job: dict[str, Any], secret: dict[str, Any]) -> Object:
+    def create(self, job: dict[str, Any], secret: dict[str, Any]) -> tuple[Object, bool]:
         """Create a Job and its Secret; whatever of them exists already is kept.
 
         Args:
@@ -43,7 +43,7 @@ class JobObjects:
             secret: What its pods are handed.
 
         Returns:
-            The Job as it is in the cluster.
+            The Job as it is in the cluster, and whether it was not there before.
 
         Raises:
             LaunchError: The cluster refuses, or cannot be reached.
@@ -54,7 +54,7 @@ class JobObjects:
         secret_path = core_path(self._namespace, "secrets", secret["metadata"]["name"])
         is_ours = self._create(path, secret, "create the run's Secret") is not None
         try:
-            made = self._create_job(job)
+            made, is_new = self._create_job(job)
         except KineticError:
             if is_ours:
                 # Another client may have started it, with the one that was there.
@@ -62,7 +62,7 @@ class JobObjects:
             raise
         owned = owned_by_job(made)
         self._ask("PATCH", secret_path, "hand the run's Secret to its Job", body=owned)
-        return made
+        return made, is_new
 
     def delete_job(self, job: Mapping[str, Any]) -> None:
         """Delete a Job in the foreground: it stays, making no more pods, until they have ended."""
@@ -84,10 +84,10 @@ class JobObjects:
             }
             self._delete(path, options, "end the pod")
 
-    def _create_job(self, manifest: dict[str, Any]) -> Object:
+    def _create_job(self, manifest: dict[str, Any]) -> tuple[Object, bool]:
         created = self._create_with_room(jobs_path(self._namespace), manifest)
         path = jobs_path(self._namespace, manifest["metadata"]["name"])
-        return created or self._ask("GET", path, "read the Job")
+        return created or self._ask("GET", path, "read the Job"), created is not None
 
     def _create_with_room(self, path: str, manifest: dict[str, Any]) -> dict[str, Any] | None:
         """Create a Job; where a quota on Jobs is full, finished ones give way."""

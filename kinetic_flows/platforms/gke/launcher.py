@@ -174,15 +174,16 @@ class KubernetesLauncher:
         made: list[Object] = []
         for part in parts_of(request):
             try:
-                made.append(self._start(part))
+                job, is_new = self._start(part)
             except KineticError:
-                # A slice alone would wait for the others.
-                for job in made:
+                # A slice alone would wait for the others; another client may have started all.
+                for each in made:
                     with suppress(KineticError):
-                        self._objects.delete_job(job)
+                        self._objects.delete_job(each)
                 raise
+            made += [job] if is_new else []
 
-    def _start(self, request: LaunchRequest) -> Object:
+    def _start(self, request: LaunchRequest) -> tuple[Object, bool]:
         job_name = kubernetes_job_name(request.name, request.key)
         manifest = render_job(
             request.template or base_job_template(),
@@ -197,10 +198,10 @@ class KubernetesLauncher:
             request.run_id,
             secret_values(request.environment),
         )
-        job = self._objects.create(manifest, secret)
+        job, is_new = self._objects.create(manifest, secret)
         self._queued.ask_for_nodes(job)
         self._watcher.state.made(job)
-        return job
+        return job, is_new
 
     def observe(self, run_id: str, position: int | None = 0) -> Observation:
         """Look at the run's Job and pods, reading the first host's output from a position on.
