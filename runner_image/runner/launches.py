@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .candidates import OUT_OF_MEMORY
 from .prefect_api import TIMEOUT_SECONDS, ApiError, PrefectApi
-from .rounds import DISTURBED, OUT_OF_MEMORY, Seen
+from .rounds import DISTURBED, Seen
 
 LAUNCH_FLOW = "kinetic-launch"
 TERMINATED = "Terminated"
@@ -102,6 +103,8 @@ class Launches:
         if key in self._refused:
             return Seen(is_final=True, message=self._refused[key])
         if key not in self._over:
+            # Created, and taken, although the answer that said so was lost.
+            self.recall([key])
             known = self._ids.get(key)
             seen = seen_of(self._api.read_state_of(known, TIMEOUT_SECONDS) if known else None)
             if not seen.is_final:
@@ -159,17 +162,26 @@ class Launches:
 
         This process holds one of its places for as long as the run goes on.
         """
+        from urllib.parse import quote
+
         run = self._api.read_flow_run(TIMEOUT_SECONDS)
         labels = {name: value for name, value in (run.get("labels") or {}).items() if name in KEPT}
         pool, queue = run.get("work_pool_name"), run.get("work_queue_name")
         place = {"work_pool_name": pool, "labels": labels}
-        if not queue:
-            return place
-        from urllib.parse import quote
+        path = f"work_pools/{quote(str(pool))}"
+        if self._limit(path) in (0, 1):
+            # No worker would ever take a launch while this process has the only place.
+            how = f"prefect work-pool set-concurrency-limit {pool} 2"
+            message = f"work pool {pool!r} lets one flow run go on at a time, which is what drives "
+            raise ApiError(f"{message}the run; have it let at least two: `{how}`", is_final=True)
+        if queue and self._limit(f"{path}/queues/{quote(str(queue))}") is None:
+            place["work_queue_name"] = queue
+        return place
 
-        path = f"work_pools/{quote(str(pool))}/queues/{quote(str(queue))}"
-        limit = self._api.get(path, TIMEOUT_SECONDS).get("concurrency_limit")
-        return place if limit is not None else {**place, "work_queue_name": queue}
+    def _limit(self, path: str) -> int | None:
+        """Return how many flow runs a work pool or a work queue lets go on at a time."""
+        limit: int | None = self._api.get(path, TIMEOUT_SECONDS).get("concurrency_limit")
+        return limit
 
 
 def seen_of(state: Mapping[str, Any] | None) -> Seen:

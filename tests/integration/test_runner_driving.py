@@ -6,6 +6,7 @@ The test is the worker: it starts what has been created for it, or does not.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,16 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kinetic_flows.runner_image.runner import prefect_api as runner_api
+from kinetic_flows.runner_image.runner.launches import Launches, Planned
+from kinetic_flows.runner_image.runner.rounds import Seen
 from prefect_workers import eventually
 
 from kinetic_flows.clients.prefect.api import NewRun, PrefectApi
 from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL, STORE_LABEL
-from kinetic_flows.clients.prefect.work_pools import WorkPools, process_job_template
+from kinetic_flows.clients.prefect.work_pools import (
+    WorkPools,
+    ensure_worker_pool,
+    process_job_template,
+)
 from kinetic_flows.core.candidates import Candidate, Candidates
 from kinetic_flows.core.envelope import open_result
+from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.job import canonical_json, sha256_hex
 from kinetic_flows.core.job_parts import CandidateSpec
 from kinetic_flows.core.object_names import candidates_object, claim_object, result_object
+from kinetic_flows.platforms.local.platform import LocalPlatform
 from runner_jobs import RUN_KEY, Ended, Job, start_runner, wait
 
 POOL, NARROW = "driven-by-hand", "one-at-a-time"
@@ -48,10 +58,13 @@ class Driven:
     Args:
         directory: Where its store is.
         api: Where it reports.
+        pool: Its work pool.
         options: How it goes through its list.
     """
 
-    def __init__(self, directory: Path, api: PrefectApi, **options: Any) -> None:
+    def __init__(
+        self, directory: Path, api: PrefectApi, *, pool: str = POOL, **options: Any
+    ) -> None:
         self.api = api
         self.seen = directory / "seen"
         self.seen.mkdir()
@@ -65,8 +78,8 @@ class Driven:
             tags=(),
             labels={STORE_LABEL: "here"},
             job_variables={},
-            work_pool=POOL,
-            work_queue=NARROW,
+            work_pool=pool,
+            work_queue=NARROW if pool == POOL else None,
         )
         self.run_id = api.create_run(new)
         listed = Candidates(
@@ -256,6 +269,43 @@ def test_a_run_that_has_tried_everything_says_what_and_why(
     tried = "\n  - chip-0: no image for r0c0; chip-1 is tried\n  - chip-1: no image for r1c1"
     assert record.state_type == "CRASHED"
     assert record.message == f"none of its accelerators could be had:{tried}"
+
+
+def test_a_work_pool_that_has_a_place_for_the_driver_alone_is_told_of(
+    made: list[Driven], tmp_path: Path, api: PrefectApi
+) -> None:
+    pool = LocalPlatform(tmp_path / "home", {}).worker_pool
+    WorkPools(api.url).create(pool.name, pool.type, pool.template())
+    path = f"/work_pools/{pool.name}"
+    api.client.request("PATCH", path, json={"concurrency_limit": 1}).raise_for_status()
+    try:
+        with pytest.raises(LaunchError, match="lets 1 flow run go on at a time") as refused:
+            ensure_worker_pool(pool, (), api.url, at_once=2)
+        assert not ensure_worker_pool(pool, (), api.url)
+        # It may have been given its limit since.
+        run = _driven(made, tmp_path, api, pool=pool.name)
+        assert _ended(run.drive()).exit_code == 0
+    finally:
+        api.client.request("PATCH", path, json={"concurrency_limit": None}).raise_for_status()
+    way_out = f"prefect work-pool set-concurrency-limit {pool.name} 2"
+    assert way_out in str(refused.value)
+    record = api.read_run(run.run_id)
+    assert record.state_type == "CRASHED"
+    assert way_out in record.message
+    assert not run.launches("r0c0")
+
+
+def test_a_launch_is_found_whose_creation_was_never_answered(
+    made: list[Driven], tmp_path: Path, api: PrefectApi
+) -> None:
+    run = _driven(made, tmp_path, api)
+
+    def launches() -> Launches:
+        return Launches(runner_api.PrefectApi(api.url, run.run_id, os.environ), run.run_id)
+
+    launches().start(Planned("r0c0", "main on chip-0", {}))
+    assert launches().see("r0c0") == Seen(message="no worker has taken it yet")
+    assert launches().see("r0c1") == Seen(is_final=True, message="its flow run was deleted")
 
 
 def test_a_run_that_has_begun_ends_with_its_process(

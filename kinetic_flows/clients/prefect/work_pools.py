@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.clients.prefect import sdk
@@ -39,16 +39,19 @@ class WorkPools:
         Raises:
             PrefectServerError: It has another type, or Prefect does not answer.
         """
-        pool = self._ask(lambda client: _read(client, name))
-        if pool is None:
-            return None
-        if pool.type != pool_type:
+        pool = self.read(name, pool_type)
+        return None if pool is None else dict(pool.base_job_template)
+
+    def read(self, name: str, pool_type: str) -> WorkPool | None:
+        """Return a work pool, as `read_template` finds it."""
+        pool: WorkPool | None = self._ask(lambda client: _read(client, name))
+        if pool is not None and pool.type != pool_type:
             raise PrefectServerError(
                 f"the work pool {name!r} is of type {pool.type!r}, not {pool_type!r}",
                 value=name,
                 hint="choose another name for it, or delete that work pool",
             )
-        return dict(pool.base_job_template)
+        return pool
 
     def type_of(self, name: str) -> str | None:
         """Return the type of a work pool's workers; None when there is no such work pool."""
@@ -113,33 +116,46 @@ class WorkPools:
             ) from error
 
 
-def ensure_worker_pool(pool: WorkerPool, variables: Mapping[str, Any], api_url: str) -> bool:
+def ensure_worker_pool(
+    pool: WorkerPool, variables: Iterable[str], api_url: str, *, at_once: int = 1
+) -> bool:
     """Make a work pool unless it is there; what an administrator changed in it stays.
 
     Args:
         pool: The work pool.
-        variables: What its workers are to be told of a run.
+        variables: Names of what its workers are to be told of a run.
         api_url: The Prefect API.
+        at_once: How many flow runs of a run go on at the same time.
 
     Returns:
         Whether this call made it.
 
     Raises:
         PrefectServerError: There is one of another type, or Prefect refuses.
-        LaunchError: Its template would leave out something of what workers are told.
+        LaunchError: Its template would leave out something of what workers are told, or it lets
+            fewer flow runs go on.
     """
     pools = WorkPools(api_url)
-    template = pools.read_template(pool.name, pool.type)
-    if template is None:
+    found = pools.read(pool.name, pool.type)
+    if found is None:
         return pools.create(pool.name, pool.type, pool.template())
-    known = (template.get("variables") or {}).get("properties") or {}
-    unknown = sorted(variables.keys() - known.keys())
+    known = (found.base_job_template.get("variables") or {}).get("properties") or {}
+    unknown = sorted(set(variables) - known.keys())
     if unknown:
         # Such as the one that a worker makes which is started before the work pool is there.
         raise LaunchError(
             f"the template of work pool {pool.name!r} has no variable {', '.join(unknown)}",
             value=pool.name,
             hint="`kinetic pool create` installs the template that this version needs",
+        )
+    limit = found.concurrency_limit
+    if limit is not None and limit < at_once:
+        raise LaunchError(
+            f"work pool {pool.name!r} lets {limit} flow run go on at a time, and a run with a list "
+            f"of accelerators is {at_once}: one drives it, the other calls the function",
+            value=limit,
+            hint=f"`prefect work-pool set-concurrency-limit {pool.name} {at_once}` or more, "
+            "or name one accelerator",
         )
     return False
 

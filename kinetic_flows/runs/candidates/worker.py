@@ -162,12 +162,14 @@ def listed_for_pool(
     """
     platform, pool = session.platform, session.platform.worker_pool
     listed, told = candidates_of(planned, jobs, session), []
+    names: set[str] = set()
     for request, each in zip((each.request for each in planned), listed.candidates, strict=True):
         environment = {**worker_environment(platform, each.job, each.job_sha256), **seal}
         placed = {**each.job_variables, "name": slug(request.name)}
         variables = pool.variables(request.image, environment, placed)
-        ensure_worker_pool(pool, variables, session.api.url)
+        names |= variables.keys()
         told.append(replace(each, job_variables=variables))
+    ensure_worker_pool(pool, names, session.api.url, at_once=2)
     return replace(listed, candidates=tuple(told)).to_json()
 
 
