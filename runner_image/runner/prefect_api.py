@@ -100,7 +100,8 @@ class PrefectApi:
         try:
             answer = self.get(f"flow_runs/{flow_run_id}", timeout_seconds)
         except ApiError as error:
-            if str(error).startswith("HTTP 404"):
+            # What is in front of a server that is away for now may answer so, too, if not in JSON.
+            if str(error).startswith("HTTP 404: {"):
                 return None
             raise
         return answer.get("state") or {}

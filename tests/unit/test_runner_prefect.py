@@ -6,8 +6,10 @@ import base64
 import json
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
 
@@ -156,6 +158,27 @@ def test_an_api_that_takes_no_events_changes_nothing_for_a_run(
     prefect.failures = {"/api/events": [code] * 20}
     assert job.again().exit_code == 0
     assert prefect.state_names == ["Running", "Completed"]
+
+
+def test_what_is_in_front_of_the_api_does_not_know_that_a_flow_run_is_gone(
+    prefect: PrefectWire,
+) -> None:
+    api = prefect_api.PrefectApi(prefect.url, RUN_ID, {})
+    prefect.current_type = ""
+    assert api.read_state_of(RUN_ID, 5.0) is None
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        with pytest.raises(prefect_api.ApiError, match="HTTP 404: <"):
+            prefect_api.PrefectApi(url, RUN_ID, {}).read_state_of(RUN_ID, 5.0)
 
 
 def test_a_host_that_is_not_the_first_reports_its_failure_only(
