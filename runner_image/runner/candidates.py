@@ -134,7 +134,14 @@ class Claims:
         return self._standing_down(owner)
 
     def before(self) -> Before:
-        """Return what has become of the run in the rounds before this one."""
+        """Return what has become of the run in the rounds before this one.
+
+        Raises:
+            Fault: The store refuses, or is away for too long.
+        """
+        return self._patiently(self._find_before)
+
+    def _find_before(self) -> Before:
         number = self.launch.round
         begun = [at for at in range(number) if self._was_begun(at)]
         if not begun or self._preemptions(number) <= self._preemptions(begun[-1]):

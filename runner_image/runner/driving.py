@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .candidates import LAUNCH_VARIABLE
 from .contract import (
     EXIT_BAD_LAUNCH,
     EXIT_OBJECT_REFUSED,
@@ -46,11 +47,10 @@ from .rounds import (
 )
 from .stores import open_store
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.25
 LAST_LOOK_SECONDS = 5.0
 """How often servers are asked at first, and while nothing happens for long."""
 
-LAUNCH_VARIABLE = "KINETIC_LAUNCH"
 CANCELLED = "the run was cancelled"
 
 
@@ -104,7 +104,7 @@ class Driver:
         try:
             while (code := self._looked()) is None:
                 self._interrupts.wait_until(time.monotonic() + self._pause)
-                self._pause = min(1.05 * self._pause, LAST_LOOK_SECONDS)
+                self._pause = min(1.1 * self._pause, LAST_LOOK_SECONDS)
         finally:
             self._reporter.finish(None)
         return code

@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Union
 
+from .candidates import OUT_OF_MEMORY
 from .contract import claim_object, result_object, round_end_object, round_object
 from .stores import BucketStore, DirectoryStore
 
-OUT_OF_MEMORY = "out_of_memory"
 DISTURBED = "disturbed"
-"""Causes of ends: memory ran out; or it was not the run's doing."""
+"""Cause of an end that was not the run's doing."""
 
 
 class RoundState(NamedTuple):

@@ -74,10 +74,10 @@ class Slice:
             record = {"host": self._host, "why": why, "time": time.time()}
             self._store.put_if_absent(self._mark(start), json.dumps(record).encode())
 
-    def tell_stopped(self, start: int) -> None:
+    def tell_stopped(self, start: int, why: str = "was stopped by its node") -> None:
         """Have every host begin the next start, as this one was stopped in its own."""
         try:
-            self.mark(start + 1, "was stopped by its node")
+            self.mark(start + 1, why)
         except Fault:
             # It is told again when this host is started again.
             return

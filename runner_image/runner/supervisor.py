@@ -321,7 +321,7 @@ class Supervisor:
         """Say in the store that the run goes on with a larger accelerator, and report nothing."""
         self._output.say(f"{message}: the run goes on with a larger accelerator of its list")
         self._stored(partial(claims.move_on, message))
-        self._slice.mark(self._attempt + 1, "ran out of memory")
+        self._slice.tell_stopped(self._attempt, "ran out of memory")
         self._reporter.finish(None)
         return EXIT_MOVED_ON
 
