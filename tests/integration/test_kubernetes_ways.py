@@ -101,6 +101,15 @@ def test_who_may_not_ask_for_nodes_leaves_no_job_behind(cluster, launcher, clien
     assert objects(client, JOBS) == []
 
 
+def test_who_may_not_ask_leaves_alone_what_another_client_has_asked_for(cluster, launcher, client):
+    request = a_request(DONE, accelerator=SLICE)
+    launcher.start(request)
+    cluster.access.denials.append(Denial(resource="provisioningrequests", verb="create"))
+    launcher.start(request)
+    assert len(objects(client, JOBS)) == 1
+    launcher.stop(request.run_id, 0)
+
+
 def test_a_single_node_of_flex_start_needs_no_request(cluster, launcher, client):
     cluster.add_nodes(node_group("l4:flex", "flex"))
     run = launch(launcher, a_request(DONE, accelerator="l4:flex"))

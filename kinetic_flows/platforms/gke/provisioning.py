@@ -74,12 +74,16 @@ class QueuedProvisioning:
         Raises:
             LaunchError: The cluster refuses.
         """
-        if _request_of(job) != job["metadata"]["name"]:
+        name = job["metadata"]["name"]
+        if _request_of(job) != name:
             return
         try:
             self._create(core_path(self._namespace, "podtemplates"), pod_template(job))
             self._create(self._path(), provisioning_request(job))
         except KineticError:
+            if self._read(name) is not None:
+                # Another client has started the Job, and asked.
+                return
             # The Job would wait for nodes that nobody asks for.
             self._delete(job)
             raise
@@ -111,14 +115,16 @@ class QueuedProvisioning:
             read, known = self._known.get(name, (0.0, None))
             if read and time.monotonic() - read < LOOK_SECONDS:
                 return known
-        try:
-            known = self._client.ask("GET", self._path(name))
-        except KineticError:
-            # It only explains: Job and pods say the rest.
-            known = None
+        known = self._read(name)
         with self._guard:
             self._known[name] = (time.monotonic(), known)
         return known
+
+    def _read(self, name: str) -> Mapping[str, Any] | None:
+        """Return a request; None where it is not told: Job and pods say the rest."""
+        with contextlib.suppress(KineticError):
+            return self._client.ask("GET", self._path(name))
+        return None
 
     def _create(self, path: str, body: Mapping[str, Any]) -> None:
         try:
