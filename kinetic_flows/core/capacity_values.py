@@ -45,7 +45,7 @@ def _accelerator(option: str, value: object) -> str:
     from kinetic_flows.core.accelerators.aliases import may_be_alias
 
     given = check.text(option, value, "name one: `kinetic accelerators` lists all")
-    if "," in given:
+    if "," in given.strip(", "):
         check.refuse(option, value, f"name several as a list: {option}={[*names_in(given)]!r}")
     try:
         check_accelerator(given)
@@ -73,17 +73,17 @@ def zones(option: str, value: object) -> tuple[str, ...]:
 
 def reservation(option: str, value: object) -> str:
     """Check a reservation's name, its path in another project, or `any`."""
-    return values.reservation(check.text(option, value).strip(), option)
+    return values.reservation(_bare(value), option)
 
 
 def node_pool(option: str, value: object) -> str:
     """Check the name of a node pool."""
-    return values.node_pool(check.text(option, value).strip(), option)
+    return values.node_pool(_bare(value), option)
 
 
 def compute_class(option: str, value: object) -> str:
     """Check the name of a compute class."""
-    return values.compute_class(check.text(option, value).strip(), option)
+    return values.compute_class(_bare(value), option)
 
 
 def run_duration(option: str, value: object) -> float:
@@ -92,3 +92,7 @@ def run_duration(option: str, value: object) -> float:
     if seconds > MAX_RUN_SECONDS:
         check.refuse(option, value, f"give {MAX_RUN_SECONDS} seconds at most: flex-start's limit")
     return seconds
+
+
+def _bare(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kinetic_flows.core.accelerators import Accelerator, NodePool
 from kinetic_flows.core.accelerators.node_requests import NodeRequest
-from kinetic_flows.core.candidates import Launch
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.pool_rooms import PoolRoom
 from kinetic_flows.core.secret_sources import SecretSource
 from kinetic_flows.core.settings.cloud import Prebuilt
 from kinetic_flows.core.volumes import Volume
+
+if TYPE_CHECKING:
+    # Most calls name one accelerator, and plans alone ask what is free.
+    from kinetic_flows.core.candidates import Launch
+    from kinetic_flows.core.pool_rooms import PoolRoom
 
 STARTING = "starting"
 """Cause of a process that is Pending because it has just begun to start."""

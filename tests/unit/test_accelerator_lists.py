@@ -43,6 +43,8 @@ def test_a_list_is_kept_in_its_order_and_shown_with_or_between() -> None:
         (["l4", "l4"], "name each once"),
         (["l4", 4], "name one"),
         (["l4", "l99x"], "there is no accelerator 'l99x'"),
+        (["l4", "l4:spot:flex"], "`:spot` or `:flex` may stand at its end, and one of them"),
+        (",", "there is no accelerator ','"),
         ("l4,t4", r"name several as a list: accelerator=\['l4', 't4'\]"),
         ({"t4", "l4"}, r"in the order of preference: \['l4', 't4'\]"),
         ([f"l4x{n}" for n in (1, 2, 4, 8)] * 6, "name 20 at most"),
@@ -101,6 +103,11 @@ def test_lists_that_cannot_be_are_refused_where_they_are_written(value: Any, wor
             {"accelerator": "l4:spot", "reservation": "ours"},
             "reservation is 'ours', and accelerator is 'l4:spot': neither Spot VMs nor flex-start",
             "accelerator='l4'",
+        ),
+        (
+            {"node_pool": ["a", "b"]},
+            "node_pool is ['a', 'b']",
+            "give the pool's name, as `kinetic accelerators --live` shows it",
         ),
     ],
 )

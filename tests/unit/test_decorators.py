@@ -228,11 +228,12 @@ def test_nothing_heavy_is_imported_before_it_is_needed(program: str) -> None:
     assert shown.stdout.endswith("heavy: []\n"), shown.stdout
 
 
-def test_a_call_imports_nothing_of_prefects_server() -> None:
+def test_a_call_imports_nothing_of_prefects_server_nor_of_lists() -> None:
     program = (
         "import sys, kinetic_flows.api.calls, kinetic_flows.flows.run\n"
-        "print([name for name in ('sqlalchemy', 'jinja2') if name in sys.modules])"
+        "print([name for name in ('sqlalchemy', 'jinja2') if name in sys.modules])\n"
+        "print([name for name in sys.modules if 'candidates' in name or 'rooms' in name])"
     )
     command = [sys.executable, "-c", program]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert shown.stdout == "[]\n"
+    assert shown.stdout == "[]\n[]\n"

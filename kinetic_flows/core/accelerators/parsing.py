@@ -238,11 +238,13 @@ def _impossible_size(text: str, problem: str, rows: Iterable[Accelerator]) -> Ac
 def _unknown(text: str, body: str) -> AcceleratorError:
     generations = {tpu.prefix for tpu in TPUS}
     valid = {"cpu", *(gpu.name for gpu in GPUS), *generations}
-    wanted = f"tpu-{body}" if re.match(r"v\d", body) else body
+    name, colon, _ = body.partition(":")
+    wanted = f"tpu-{name}" if re.match(r"v\d", name) else name
+    ending = "`:spot` or `:flex` may stand at its end, and one of them; " if colon else ""
     return AcceleratorError(
         f"there is no accelerator {text!r}",
         value=text,
-        hint=f"{suggest(wanted, valid)} (`kinetic accelerators` lists every size)",
+        hint=f"{ending}{suggest(wanted, valid)} (`kinetic accelerators` lists every size)",
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from kinetic_flows.clients.kubernetes.client import (
     KubernetesClient,
@@ -26,7 +26,7 @@ from kinetic_flows.core.launcher import (
     Phase,
     Preflight,
 )
-from kinetic_flows.core.pool_rooms import PoolRoom
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.platforms.gke.capacity import node_pools
 from kinetic_flows.platforms.gke.diagnosis import condition
 from kinetic_flows.platforms.gke.handover import launch_variables, secret_values
@@ -35,7 +35,6 @@ from kinetic_flows.platforms.gke.manifests import base_job_template, run_secret
 from kinetic_flows.platforms.gke.names import kubernetes_job_name, run_secret_name
 from kinetic_flows.platforms.gke.output import PodOutputs
 from kinetic_flows.platforms.gke.phase import PodStatus, Timeouts, evaluate, gives_up, timeouts_of
-from kinetic_flows.platforms.gke.pool_rooms import rooms
 from kinetic_flows.platforms.gke.preflight import preflight
 from kinetic_flows.platforms.gke.preflight_request import PreflightRequest
 from kinetic_flows.platforms.gke.provisioning import QueuedProvisioning, with_request
@@ -46,6 +45,13 @@ from kinetic_flows.platforms.gke.slices import parts_of, whole
 from kinetic_flows.platforms.gke.state import Object, RunView
 from kinetic_flows.platforms.gke.waited import WaitClock
 from kinetic_flows.platforms.gke.watcher import REQUIRED, SERVER, NamespaceWatcher
+
+if TYPE_CHECKING:
+    from kinetic_flows.core.pool_rooms import PoolRoom
+    from kinetic_flows.platforms.gke import pool_rooms
+else:
+    # Calls do not ask what is free.
+    pool_rooms = LazyModule("kinetic_flows.platforms.gke.pool_rooms")
 
 PREFLIGHT_HOLDS_SECONDS = 120.0
 OUTPUT_SECONDS = 10.0
@@ -138,7 +144,7 @@ class KubernetesLauncher:
         Raises:
             LaunchError: The cluster does not answer in time, or refuses.
         """
-        return rooms(self._client)
+        return pool_rooms.rooms(self._client)
 
     def may_launch(self) -> bool:
         """Whether this user may create Jobs here; False without any credentials.
