@@ -117,15 +117,18 @@ class PoolRoom:
         return f"{self.free_cpu_millis / 1000:.1f} of {self.cpu_millis / 1000:.1f} CPUs"
 
     def runs_that_fit(self, accelerator: Accelerator) -> int | None:
-        """Return how many runs on an accelerator could start now; None where nobody knows.
+        """Return how many runs, or slices of one, could start now; None where nobody knows.
 
         Args:
             accelerator: What they run on; of those without one it is not told.
         """
-        each = accelerator.count_per_host
-        if not each or self.free_chips is None:
+        if not accelerator.count_per_host or self.free_chips is None:
             return None
-        return sum(free // each for free in self.free_by_node) // accelerator.hosts
+        return self._hosts_that_fit(accelerator) // accelerator.hosts_per_slice
+
+    def _hosts_that_fit(self, accelerator: Accelerator) -> int:
+        each = accelerator.count_per_host
+        return sum(free // each for free in self.free_by_node) if each else 0
 
     def outlook(self, accelerator: Accelerator, now: datetime) -> str:
         """Say what a run on an accelerator would find: room, a node that is added, or a wait.
@@ -140,9 +143,11 @@ class PoolRoom:
         fitting = self.runs_that_fit(accelerator)
         is_full = fitting == 0 or self.nodes == 0
         if is_full and self.may_grow:
-            needed = min(accelerator.hosts, (self.pool.most or 0) - (self.nodes or 0))
-            added = "a node" if needed == 1 else f"{needed} nodes"
-            yield f"the autoscaler would add {added} (at most {self.pool.most})"
+            lacking = accelerator.hosts_per_slice - self._hosts_that_fit(accelerator)
+            added = min(lacking, (self.pool.most or 0) - (self.nodes or 0))
+            told = "a node" if added == 1 else f"{added} nodes"
+            short = "" if added == lacking else f", and the run lacks {lacking}"
+            yield f"the autoscaler would add {told} (at most {self.pool.most}){short}"
         elif is_full and self.pool.most is not None:
             yield f"it is at its maximum of {counted(self.pool.most, 'node')}"
         elif fitting == 0:

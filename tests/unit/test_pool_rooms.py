@@ -235,6 +235,28 @@ def test_a_slice_gets_all_of_its_nodes():
     )
 
 
+@pytest.mark.parametrize(
+    ("hosts", "told"),
+    [
+        (2, "the autoscaler would add a node (at most 4)"),
+        (4, "the autoscaler would add 2 nodes (at most 4), and the run lacks 3"),
+    ],
+)
+def test_nodes_that_are_free_need_not_be_added(hosts: int, told: str):
+    gpus = parse_accelerator("l4").times(hosts=hosts)
+    pool = NodePool(name="l4", accelerator=gpus.label, count_per_host=1, most=4)
+    found = PoolRoom(pool=pool, nodes=2, chips=2, free_chips=1, free_by_node=(1, 0))
+    assert found.outlook(gpus, NOW) == f"l4: 2 nodes, 1 of 2 chips free now; {told}"
+
+
+def test_each_of_several_slices_is_on_a_node_pool_of_its_own():
+    pool = NodePool(
+        name="big", accelerator=V6E.label, count_per_host=4, topology="4x4", least=0, most=4
+    )
+    found = PoolRoom(pool=pool, nodes=4, chips=16, free_chips=16, free_by_node=(4,) * 4)
+    assert found.outlook(SLICE.times(slices=2), NOW) == "big: 4 nodes, 16 of 16 chips free now"
+
+
 def test_machines_read_all_of_it():
     told = room(1, (0,), least=0, most=4, waiting=WAITS, failure=FAILED).to_json()
     assert json.loads(json.dumps(told)) == told
