@@ -11,6 +11,7 @@ https://www.rfc-editor.org/rfc/rfc9113 and, for headers, https://www.rfc-editor.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,9 @@ from collections.abc import Iterator, Mapping
 PORTS_VARIABLE = "TPU_RUNTIME_METRICS_PORTS"
 DEFAULT_PORTS = "8431"
 ANSWER_SECONDS = 5.0
+
+_NOBODY = (errno.ECONNREFUSED, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""What connecting says last: without IPv6, one of localhost's addresses is not there to refuse."""
 
 _PATH = "/tpu.monitoring.runtime.RuntimeMetricService/GetRuntimeMetric"
 _DUTY_CYCLE = b"tpu.runtime.tensorcore.dutycycle.percent"
@@ -52,7 +56,9 @@ def duty_cycles(port: int) -> list[float]:
     """
     try:
         connection = socket.create_connection(("localhost", port), ANSWER_SECONDS)
-    except ConnectionRefusedError as error:
+    except OSError as error:
+        if error.errno not in _NOBODY:
+            raise
         raise NoServer(f"nothing listens at port {port}") from error
     with connection:
         request = bytes([0x0A, len(_DUTY_CYCLE)]) + _DUTY_CYCLE

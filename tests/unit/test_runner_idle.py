@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import struct
 from collections.abc import Iterator
 from concurrent import futures
@@ -173,6 +175,17 @@ def test_chips_that_a_process_has_without_serving_metrics_are_unknown(
 def test_chips_that_no_process_has_open_do_nothing(tmp_path: Path, metrics: MetricsServer) -> None:
     metrics.stop()
     assert a_tpu(tmp_path, metrics.port, "/dev/vfio/vfio", "/dev/null").read() == Use(IDLE)
+
+
+@pytest.mark.parametrize(("code", "state"), [(errno.EADDRNOTAVAIL, IDLE), (errno.EMFILE, UNKNOWN)])
+def test_without_ipv6_no_server_is_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, state: str
+) -> None:
+    def refuse(address: tuple[str, int], timeout: float) -> socket.socket:
+        raise OSError(code, f"{address} is not to be had for {timeout} s")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    assert a_tpu(tmp_path, 8431).read().state == state
 
 
 def test_ports_are_those_that_the_pod_is_told() -> None:
