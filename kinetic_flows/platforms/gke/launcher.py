@@ -205,7 +205,14 @@ class KubernetesLauncher:
             secret_values(request.environment),
         )
         job, is_new = self._objects.create(manifest, secret)
-        self._queued.ask_for_nodes(job)
+        try:
+            self._queued.ask_for_nodes(job)
+        except KineticError:
+            if is_new:
+                # It would wait for nodes that nobody asks for.
+                with suppress(KineticError):
+                    self._objects.delete_job(job)
+            raise
         self._watcher.state.made(job)
         return job, is_new
 

@@ -24,7 +24,6 @@ from kinetic_flows.clients.kubernetes.client import (
     KubernetesClient,
     KubernetesRefused,
     core_path,
-    jobs_path,
 )
 from kinetic_flows.core.accelerators import NodePool
 from kinetic_flows.core.accelerators.model import FLEX_LABEL
@@ -81,12 +80,9 @@ class QueuedProvisioning:
             self._create(core_path(self._namespace, "podtemplates"), pod_template(job))
             self._create(self._path(), provisioning_request(job))
         except KineticError:
-            if self._read(name) is not None:
-                # Another client has started the Job, and asked.
-                return
-            # The Job would wait for nodes that nobody asks for.
-            self._delete(job)
-            raise
+            # Another client may have started the Job, and asked.
+            if self._read(name) is None:
+                raise
 
     def explained(self, job: Mapping[str, Any] | None, status: PodStatus) -> PodStatus:
         """Return the status of a run, with what its request waits for if it has one.
@@ -132,16 +128,6 @@ class QueuedProvisioning:
         except KubernetesRefused as refusal:
             if refusal.status != HTTPStatus.CONFLICT:
                 raise launch_error(refusal, "ask flex-start for the nodes") from refusal
-
-    def _delete(self, job: Mapping[str, Any]) -> None:
-        """Delete a Job with what goes with it, behind a failure that is told already."""
-        options = {
-            "propagationPolicy": "Background",
-            "preconditions": {"uid": job["metadata"]["uid"]},
-        }
-        with contextlib.suppress(KineticError):
-            path = jobs_path(self._namespace, job["metadata"]["name"])
-            self._client.ask("DELETE", path, body=options)
 
     def _path(self, *name: str) -> str:
         path = f"/apis/{API}/namespaces/{self._namespace}/provisioningrequests"
