@@ -129,7 +129,11 @@ class OutputLeases:
         if _is_left(record, found):
             return None
         if self._only_looks and not record.is_final:
-            seen = processes_of(self._platform, self._api, ticket_of(record))
+            run = ticket_of(record)
+            if run.has_candidates and run.dispatch == "client":
+                # Whoever observes it takes it further.
+                return _writer(record, self._api)
+            seen = processes_of(self._platform, self._api, run)
             if seen.observe(run_id, None).phase.is_final and not is_being_launched(record):
                 return None
             return _writer(record, self._api)

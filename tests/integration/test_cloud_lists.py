@@ -138,13 +138,13 @@ def test_in_order_the_next_is_tried_where_the_zone_has_none_and_a_retry_does_so_
     functions: ModuleType, cloud: QuickCloud, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert functions.double(21) == 42
-    run = kinetic.list_runs(limit=1)[0]
+    run = kinetic.list_runs(function="double", limit=1)[0]
     (said,) = [line for line in run.logs() if line.endswith("; l4 is tried")]
     # Whether it is the zone's answer that is seen first, or that it is not asked again so soon.
     assert said.startswith("l4:spot: ")
     assert f"kinetic: {said}\n" in capfd.readouterr().err
     assert accelerator(run) == "l4"
-    assert launches(cloud, run.id) == ["r1c1"]
+    eventually(lambda: launches(cloud, run.id) == ["r1c1"])
     again = run.retry()
     assert again.result(timeout_seconds=60) == 42
     assert any(line.endswith("; l4 is tried") for line in again.logs())
@@ -233,7 +233,7 @@ def test_the_error_lists_what_was_tried_where_nothing_could_be_had(
         none(1)
     assert "none of its accelerators could be had:\n  - l4:spot: the auto" in caught.value.message
     assert "\n  - v100: it did not start within 1 seconds" in caught.value.message
-    run = kinetic.list_runs(limit=1)[0]
+    run = kinetic.list_runs(function="double", limit=1)[0]
     assert run.state == "Crashed"
     eventually(lambda: launches(cloud, run.id) == [])
 

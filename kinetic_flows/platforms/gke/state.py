@@ -162,8 +162,9 @@ class NamespaceState:
             found = (
                 whole_key(key)
                 for key, run in self._runs.items()
-                if is_of_launch(key)
-                and (key.startswith(run_id) if run_id else not run.is_at_rest)
+                if key.startswith(run_id)
+                and is_of_launch(key)
+                and (run_id or not run.is_at_rest)
                 and run.view.job is not None
             )
             return tuple(dict.fromkeys(found))

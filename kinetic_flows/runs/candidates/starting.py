@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from kinetic_flows.clients.prefect.access import credentials_for
@@ -24,7 +25,7 @@ from kinetic_flows.core.object_names import payload_object, sealed_object
 from kinetic_flows.core.settings.settings import process_environment
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.platforms.base import Platform
-from kinetic_flows.runs.cancel import CANCELLED_STATES
+from kinetic_flows.runs.cancel import API_AWAY, CANCELLED_STATES
 from kinetic_flows.runs.sealed_values import seal_block
 
 
@@ -68,10 +69,7 @@ class CandidateStarter:
             PrefectServerError: What its process is handed could not be asked for.
             RunCancelled: Nobody wants the run any more.
         """
-        # Who starts it may be somebody who only looks at the run.
-        record = self._api.read_run(self._run.run_id)
-        if record.state_type in CANCELLED_STATES or (record.is_final and not record.is_guessed):
-            raise RunCancelled(f"run {record.id} is {record.state_name}", value=record.id)
+        self._check_wanted()
         chosen = candidates.candidates[launch.candidate]
         environment = {
             **self._environment(candidates),
@@ -90,6 +88,14 @@ class CandidateStarter:
                 launch=launch,
             )
         )
+
+    def _check_wanted(self) -> None:
+        """Start nothing that nobody wants: who drives a run may only have looked at it."""
+        # An API that is away, or that has lost its database, stops no other run either.
+        with suppress(*API_AWAY):
+            record = self._api.read_run(self._run.run_id)
+            if record.state_type in CANCELLED_STATES or (record.is_final and not record.is_guessed):
+                raise RunCancelled(f"run {record.id} is {record.state_name}", value=record.id)
 
     def _environment(self, candidates: Candidates) -> dict[str, str]:
         """Return the variables that all launches have; found out before the first."""
