@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from .devices import DEVICES_VARIABLE
+from .contract import DEVICES_VARIABLE
 from .tpu_metrics import NoServer, duty_cycles, metric_ports
 
 BUSY, IDLE, UNKNOWN = "busy", "idle", "unknown"

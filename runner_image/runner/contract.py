@@ -15,6 +15,9 @@ from typing import IO, Any
 JOB_VERSION = 1
 RESULT_MAGIC = b"kinetic-result-1"
 
+DEVICES_VARIABLE = "KINETIC_DEVICES"
+"""Environment variable that says which chips the run asked for, such as `tpu:8`."""
+
 RESULT_TOO_LARGE = "the result is too large"
 """What the message of a crash begins with whose result found no room where the run was."""
 

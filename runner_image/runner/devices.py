@@ -26,9 +26,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from .contract import EXIT_DEVICES_MISSING, Fault
+from .contract import DEVICES_VARIABLE, EXIT_DEVICES_MISSING, Fault
 
-DEVICES_VARIABLE = "KINETIC_DEVICES"
 CHECK_VARIABLE = "KINETIC_DEVICE_CHECK"
 DRIVER_SECONDS = 60.0
 """How long NVIDIA's driver may take to answer; without persistence mode it first wakes the GPUs."""

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .contract import EXIT_BAD_LAUNCH, Fault
-from .devices import DEVICES_VARIABLE
+from .contract import DEVICES_VARIABLE, EXIT_BAD_LAUNCH, Fault
 
 INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
 """Set by Kubernetes in the pods of an Indexed Job, and in processes that stand in for them."""

@@ -224,9 +224,11 @@ def test_a_function_with_prefect_has_a_run_logger(tmp_path: Path, prefect: Prefe
     assert "| INFO    | Flow run 'main' - hello\n" in _printed(ended, "stderr")
 
 
-def test_a_function_that_does_not_import_prefect_has_none(tmp_path: Path) -> None:
-    source = "import sys\ndef main(): print('prefect' in sys.modules)"
-    assert _run(tmp_path, source).output == "False\n"
+def test_a_function_that_imports_neither_has_neither_prefect_nor_subprocess(
+    tmp_path: Path,
+) -> None:
+    source = "import sys\ndef main(): print({'prefect', 'subprocess'} & set(sys.modules))"
+    assert _run(tmp_path, source).output == "set()\n"
 
 
 def test_a_text_that_no_bytes_can_be_harms_neither_the_function_nor_other_lines(
