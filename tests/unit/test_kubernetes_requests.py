@@ -126,7 +126,7 @@ def test_a_run_of_which_no_node_is_known_fits_beside_gkes_own_pods_on_its_defaul
 
 def test_a_small_node_is_not_filled_by_one_run():
     small = Surroundings(pools=(pool("default", "e2-medium"),))
-    assert asked("cpu", surroundings=small) == ("230m", "705Mi")
+    assert asked("cpu", surroundings=small) == ("110m", "449Mi")
     both = Surroundings(pools=(pool("default", "e2-medium"), pool("runs", "e2-standard-8")))
     assert asked("cpu", surroundings=both) == ("500m", "2Gi")
 

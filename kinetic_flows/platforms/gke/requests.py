@@ -44,7 +44,7 @@ UNSEEN_REQUEST = NodeSize(cpu_millis=250, memory_bytes=GIB)
 """The same where nothing is known of the nodes: it fits on GKE's default machine, `e2-medium`."""
 
 LARGEST_PLAIN_SHARE = 1 / 4
-"""How much of a small node that may be at most."""
+"""How much of what GKE's own pods leave of a small node that may be at most."""
 
 ACCELERATOR_SHARE = 3 / 4
 """How much of what goes with its chips a pod asks for: the rest is for the cluster's own pods."""
@@ -257,7 +257,7 @@ def _largest_machine(accelerator: Accelerator) -> tuple[str, NodeSize | None]:
 def _plain(node: NodeSize | None) -> NodeSize:
     if node is None:
         return UNSEEN_REQUEST
-    least = _smallest(PLAIN_REQUEST, node.part(LARGEST_PLAIN_SHARE))
+    least = _smallest(PLAIN_REQUEST, _without_own_pods(node).part(LARGEST_PLAIN_SHARE))
     return NodeSize(
         cpu_millis=max(least.cpu_millis // 10 * 10, 10),
         memory_bytes=max(least.memory_bytes // MIB * MIB, MIB),
@@ -265,12 +265,15 @@ def _plain(node: NodeSize | None) -> NodeSize:
 
 
 def _beside_own_pods(node: NodeSize) -> NodeSize:
-    """Return what runs may ask for of a node together."""
-    left = NodeSize(
+    """Return what runs with chips may ask for of a node together."""
+    return _smallest(node.part(ACCELERATOR_SHARE), _without_own_pods(node))
+
+
+def _without_own_pods(node: NodeSize) -> NodeSize:
+    return NodeSize(
         cpu_millis=max(node.cpu_millis - _OWN_PODS.cpu_millis, 0),
         memory_bytes=max(node.memory_bytes - _OWN_PODS.memory_bytes, 0),
     )
-    return _smallest(node.part(ACCELERATOR_SHARE), left)
 
 
 def _smallest(*sizes: NodeSize) -> NodeSize:
