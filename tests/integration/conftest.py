@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from databases import give_database
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from prefect_workers import RunningWorker, a_worker
 
@@ -27,6 +28,8 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backgro
     # Tests ask it with Prefect's own client, too, which reads variables only once.
     with temporary_settings({PREFECT_API_AUTH_STRING: access["PREFECT_API_AUTH_STRING"]}):
         yield server
+        # What Prefect has to log yet would find no server when this process ends.
+        APILogHandler().flush()
     server.stop()
 
 
