@@ -14,10 +14,12 @@ from projects import make_project
 import kinetic
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
+from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.platforms.gke.work_pool import ensure_headless_service
+from kinetic_flows.runs.settle import ticket_of
 from loopback.kubernetes.node_groups import node_group
-from loopback.quick_cloud import QuickCloud
+from loopback.quick_cloud import QuickCloud, a_quick_cloud
 
 FUNCTIONS = """
     import os
@@ -32,15 +34,27 @@ FUNCTIONS = """
 """
 
 
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuickCloud]:
+    """One with what hosts find one another by, and two node pools, each a slice."""
+    with a_quick_cloud(tmp_path_factory.mktemp("cloud"), forks_pods=True) as running:
+        client = KubernetesClient(Kubeconfig(path=str(running.cluster.kubeconfig())))
+        with closing(client):
+            ensure_headless_service(client, "default")
+        for name in ("slice-a", "slice-b"):
+            running.cluster.add_nodes(node_group("tpu-v5p-2x2x2", name, nodes=2, max_nodes=2))
+        yield running
+
+
 @pytest.fixture
 def functions(
-    quick_cloud: QuickCloud,
+    cloud: QuickCloud,
     prefect_api_url: str,
     shared_kinetic_home: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[ModuleType]:
-    for name, value in quick_cloud.environment.items():
+    for name, value in cloud.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
     files = {"node_functions.py": FUNCTIONS, "requirements.txt": ""}
@@ -48,22 +62,14 @@ def functions(
     sys.modules.pop("node_functions", None)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def slices(quick_cloud: QuickCloud) -> None:
-    """What the hosts find one another by, and two node pools, each a slice."""
-    client = KubernetesClient(Kubeconfig(path=str(quick_cloud.cluster.kubeconfig())))
-    with closing(client):
-        ensure_headless_service(client, "default")
-    for name in ("multislice-a", "multislice-b"):
-        quick_cloud.cluster.add_nodes(node_group("tpu-v5p-2x2x2", name, nodes=2, max_nodes=2))
-
-
-def test_slices_of_a_call_are_a_job_each(functions: ModuleType) -> None:
+def test_slices_of_a_call_are_a_job_each(functions: ModuleType, api: PrefectApi) -> None:
     assert functions.pretrain() == "4"
     run = kinetic.list_runs(limit=1)[0]
     lines = {f"[host {host}] host {host} of slice {host // 2}" for host in range(4)}
     assert lines <= set(run.logs())
-    assert run.retry().result() == "4"
+    again = run.retry()
+    assert again.result() == "4"
+    assert [ticket_of(api.read_run(each.id)).slices for each in (run, again)] == [2, 2]
 
 
 def test_a_worker_is_not_asked_for_slices(
