@@ -171,7 +171,7 @@ class Launches:
         path = f"work_pools/{quote(str(pool))}"
         if self._limit(path) in (0, 1):
             # No worker would ever take a launch while this process has the only place.
-            how = f"prefect work-pool set-concurrency-limit {pool} 2"
+            how = f"kinetic prefect work-pool set-concurrency-limit {pool} 2"
             message = f"work pool {pool!r} lets one flow run go on at a time, which is what drives "
             raise ApiError(f"{message}the run; have it let at least two: `{how}`", is_final=True)
         if queue and self._limit(f"{path}/queues/{quote(str(queue))}") is None:

@@ -280,14 +280,14 @@ def test_a_work_pool_that_has_a_place_for_the_driver_alone_is_told_of(
     api.client.request("PATCH", path, json={"concurrency_limit": 1}).raise_for_status()
     try:
         with pytest.raises(LaunchError, match="lets 1 flow run go on at a time") as refused:
-            ensure_worker_pool(pool, (), api.url, at_once=2)
+            ensure_worker_pool(pool, (), api.url, drives=True)
         assert not ensure_worker_pool(pool, (), api.url)
         # It may have been given its limit since.
         run = _driven(made, tmp_path, api, pool=pool.name)
         assert _ended(run.drive()).exit_code == 0
     finally:
         api.client.request("PATCH", path, json={"concurrency_limit": None}).raise_for_status()
-    way_out = f"prefect work-pool set-concurrency-limit {pool.name} 2"
+    way_out = f"kinetic prefect work-pool set-concurrency-limit {pool.name} 2"
     assert way_out in str(refused.value)
     record = api.read_run(run.run_id)
     assert record.state_type == "CRASHED"

@@ -117,7 +117,7 @@ class WorkPools:
 
 
 def ensure_worker_pool(
-    pool: WorkerPool, variables: Iterable[str], api_url: str, *, at_once: int = 1
+    pool: WorkerPool, variables: Iterable[str], api_url: str, *, drives: bool = False
 ) -> bool:
     """Make a work pool unless it is there; what an administrator changed in it stays.
 
@@ -125,7 +125,7 @@ def ensure_worker_pool(
         pool: The work pool.
         variables: Names of what its workers are to be told of a run.
         api_url: The Prefect API.
-        at_once: How many flow runs of a run go on at the same time.
+        drives: Whether a flow run of its own drives each run, and has a place while it does.
 
     Returns:
         Whether this call made it.
@@ -149,13 +149,13 @@ def ensure_worker_pool(
             hint="`kinetic pool create` installs the template that this version needs",
         )
     limit = found.concurrency_limit
-    if limit is not None and limit < at_once:
+    if drives and limit is not None and limit < 2:
         raise LaunchError(
             f"work pool {pool.name!r} lets {limit} flow run go on at a time, and a run with a list "
-            f"of accelerators is {at_once}: one drives it, the other calls the function",
+            "of accelerators is 2: one drives it, the other calls the function",
             value=limit,
-            hint=f"`prefect work-pool set-concurrency-limit {pool.name} {at_once}` or more, "
-            "or name one accelerator",
+            hint=f"`kinetic prefect work-pool set-concurrency-limit {pool.name} 2` or more, or "
+            "name one accelerator",
         )
     return False
 

@@ -169,7 +169,7 @@ def listed_for_pool(
         variables = pool.variables(request.image, environment, placed)
         names |= variables.keys()
         told.append(replace(each, job_variables=variables))
-    ensure_worker_pool(pool, names, session.api.url, at_once=2)
+    ensure_worker_pool(pool, names, session.api.url, drives=True)
     return replace(listed, candidates=tuple(told)).to_json()
 
 
