@@ -129,7 +129,7 @@ def _wait(
                 if seen.phase.is_final and (
                     is_launched or not _is_yet_to_start(run, session, seen)
                 ):
-                    reasons.end()
+                    reasons.end(seen)
                     break
                 reasons.take(seen)
                 waits.take(seen)
@@ -247,7 +247,6 @@ class _Reasons:
         self._session = session
         self._progress = progress
         self._reason = ""
-        self._on = ""
         self._phase: Phase | None = None
         self._since = 0.0
 
@@ -266,15 +265,13 @@ class _Reasons:
             after = long if waited >= WORTH_SAYING_SECONDS else ""
             self._tell(f"{self._run.name} is {seen.phase.value}{after}: {seen.reason}")
 
-    def end(self) -> None:
+    def end(self, seen: Observation) -> None:
         """Say no more what a run waited for that may have ended since it was seen to wait."""
-        self._progress.launched(self._session.api.run_url(self._run.run_id), self._on)
+        self._progress.launched(self._session.api.run_url(self._run.run_id), _on(seen))
 
     def _show(self, seen: Observation) -> None:
-        # Of a list, what it turned out to run on.
-        self._on = f"on {seen.runs_on}" if seen.runs_on else ""
         has_begun = seen.phase.is_final or seen.phase is Phase.RUNNING
-        how = self._on if has_begun else seen.phase.value
+        how = _on(seen) if has_begun else seen.phase.value
         why = f"{how}: {seen.reason}" if how and seen.reason else how
         self._progress.launched(self._session.api.run_url(self._run.run_id), why)
 
@@ -282,6 +279,11 @@ class _Reasons:
         self._progress.notice(text)
         with suppress(KineticError):
             self._session.api.log(self._run.run_id, text)
+
+
+def _on(seen: Observation) -> str:
+    """Say of a list what it turned out to run on."""
+    return f"on {seen.runs_on}" if seen.runs_on else ""
 
 
 class ShownOutput:
