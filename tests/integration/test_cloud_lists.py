@@ -17,11 +17,13 @@ from projects import make_project
 
 import kinetic
 from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL
+from kinetic_flows.core.candidates import Launch
 from kinetic_flows.core.errors import RunCancelled, RunCrashed
 from kinetic_flows.core.job import RUN_KEY_VARIABLE
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.platforms.gke.names import LAUNCH_LABEL, RUN_ID_POD_LABEL
 from kinetic_flows.runs.candidates import starting
+from kinetic_flows.runs.candidates.rounds import Rounds
 from kinetic_flows.runs.reconcile import reconcile
 from kinetic_flows.runs.session import own_session
 from loopback.kubernetes.node_groups import node_group
@@ -221,6 +223,13 @@ def test_a_race_that_is_cancelled_leaves_nothing_in_the_cluster(
         run.result(timeout_seconds=60)
     assert run.state == "Cancelled"
     eventually(lambda: launches(cloud, run.id) == [])
+    # Nor does whoever looks at it then launch anything.
+    with own_session(NullProgress()) as session:
+        listed = Rounds(session.platform.store, run.id).candidates(run.ticket.candidates)
+        assert listed
+        starter = starting.CandidateStarter(session.platform, session.api, run.ticket)
+        with pytest.raises(RunCancelled, match="is Cancelled"):
+            starter.start(listed, Launch(round=1, candidate=0))
 
 
 def test_the_error_lists_what_was_tried_where_nothing_could_be_had(
