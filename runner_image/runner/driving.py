@@ -91,7 +91,7 @@ class Driver:
         self._launches = Launches(self._api, self._run_id)
         self._interrupts = Interrupts()
         self._output = Output(self._on_entry)
-        self._reporter = Reporter(self._api, self._interrupts.request_stop, self._output.say)
+        self._reporter = Reporter(self._api, self._interrupts.wake, self._output.say)
         self._told = Told(set(), set(), set())
         self._has_recalled = False
         self._pause = LOOK_SECONDS
@@ -215,7 +215,7 @@ class Driver:
         winner = _winner(rounds)
         if winner is not None and not self._launches.see(f"r{len(rounds) - 1}c{winner}").is_final:
             # It sees that itself, and says how it has ended.
-            return None
+            return EXIT_TERMINATED if self._interrupts.is_terminated else None
         self._withdraw(rounds, keep=None)
         if not is_deleted:
             self._api.set_state("CANCELLED", "Cancelled", CANCELLED, TIMEOUT_SECONDS)

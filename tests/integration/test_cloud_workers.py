@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -23,9 +23,10 @@ from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
 from kinetic_flows.clients.prefect.flow_names import LAUNCH_FLOW
 from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL, DISPATCH_LABEL
 from kinetic_flows.clients.prefect.server import BackgroundServer
-from kinetic_flows.core.job import JOB_VARIABLE
+from kinetic_flows.core.candidates import Claim
+from kinetic_flows.core.job import JOB_VARIABLE, canonical_json
 from kinetic_flows.core.launcher import Phase
-from kinetic_flows.core.object_names import result_object
+from kinetic_flows.core.object_names import claim_object, result_object
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.cloud_names import WORK_POOL
 from kinetic_flows.flows.reconciling import kinetic_reconcile
@@ -259,15 +260,7 @@ def test_a_list_that_waits_is_cancelled_with_all_that_a_worker_has_waiting(
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig()))
     patient = functions.anywhere.with_options(fallback_after_seconds=600, dispatch="worker")
     run = patient.submit(4)
-
-    def waiting() -> list[str]:
-        """Return the flow runs of its launches whose Jobs have not ended."""
-        going = [job for job in cluster.list("jobs") if not job["status"].get("conditions")]
-        ids = {str(job["metadata"]["labels"].get("prefect.io/flow-run-id")) for job in going}
-        launches = api.find_runs(RunQuery(flow=LAUNCH_FLOW, parent=run.id))
-        return [each.id for each in launches if each.id in ids]
-
-    eventually(waiting)
+    eventually(lambda: _going_on(run.id, cluster, api))
     with own_session(NullProgress()) as session:
         processes = processes_of(session.platform, session.api, run.ticket)
         seen = processes.observe(run.id, None)
@@ -275,7 +268,37 @@ def test_a_list_that_waits_is_cancelled_with_all_that_a_worker_has_waiting(
         assert seen.reason == "it waits for one of its accelerators; its log says for which"
     run.cancel()
     assert run.state == "Cancelled"
-    assert waiting() == []
+    assert not _going_on(run.id, cluster, api)
+
+
+def test_of_a_list_that_does_not_stop_itself_the_process_that_has_begun_is_ended(
+    functions: ModuleType,
+    cluster: LoopbackCluster,
+    worker: RunningWorker,
+    api: PrefectApi,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig()))
+    patient = functions.anywhere.with_options(fallback_after_seconds=600, dispatch="worker")
+    run = patient.submit(5)
+    (launch,) = eventually(lambda: _going_on(run.id, cluster, api))
+    with own_session(NullProgress()) as session:
+        # As of one whose node is not heard of any more.
+        claim = canonical_json(asdict(Claim(candidate=0)))
+        session.platform.store.put_if_absent(claim_object(run.id, 0), claim)
+        api.set_state(launch, "RUNNING")
+        api.set_state(run.id, "CANCELLING")
+        processes_of(session.platform, session.api, run.ticket).stop(run.id, 0.0)
+    assert not _going_on(run.id, cluster, api)
+    assert api.read_run(launch).state_type == "CANCELLED"
+
+
+def _going_on(run_id: str, cluster: LoopbackCluster, api: PrefectApi) -> list[str]:
+    """Return the flow runs of a run's launches whose Jobs have not ended."""
+    going = [job for job in cluster.list("jobs") if not job["status"].get("conditions")]
+    ids = {str(job["metadata"]["labels"].get("prefect.io/flow-run-id")) for job in going}
+    launches = api.find_runs(RunQuery(flow=LAUNCH_FLOW, parent=run_id))
+    return [each.id for each in launches if each.id in ids]
 
 
 def test_what_a_worker_was_left_is_removed_without_access_to_the_cluster(

@@ -48,9 +48,9 @@ class ListedWorkerRuns(WorkerRuns):
         return super().observe(run_id, position)
 
     def stop(self, run_id: str, grace_seconds: float) -> None:
-        """Wait for the run to stop itself; then end it, and remove what waits."""
+        """Wait for the run to stop itself; then end it, and remove what waits, or has not ended."""
         super().stop(run_id, grace_seconds)
-        self._remove(run_id, _NOT_BEGUN)
+        self._remove(run_id, (*_NOT_BEGUN, "RUNNING"))
 
     def discard(self, run_id: str) -> None:
         """Remove the Jobs of the run, which has ended."""
