@@ -6,12 +6,13 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.environment import ImageMode
-from kinetic_flows.core.errors import ImageError
+from kinetic_flows.core.errors import ImageError, UsageError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.options import RunOptions
@@ -24,6 +25,7 @@ from kinetic_flows.platforms.base import ImageOptions, JobRequest
 from kinetic_flows.platforms.gke.images import ClusterImages
 from kinetic_flows.platforms.gke.job_variables import job_variables_of
 from kinetic_flows.platforms.image_sources import BaseImage, OwnImage, ProjectImage, known_packages
+from kinetic_flows.platforms.local.platform import LocalPlatform
 
 IMAGE = ResolvedImage(reference="r.io/i@sha256:1", digest="sha256:1", labels={})
 OWN = "us-docker.pkg.dev/p/r/mine:v1"
@@ -199,3 +201,10 @@ def test_a_lean_base_of_ones_own_is_looked_up_only_for_packages_that_want_it() -
     with pytest.raises(ImageError, match="me/bases-base-gpu-lean") as caught:
         source.environment(lock(source.target.settled("lean")))
     assert "--category gpu-lean" in (caught.value.hint or "")
+
+
+def test_more_hosts_than_this_machine_takes_are_refused(tmp_path: Path) -> None:
+    platform = LocalPlatform(tmp_path, {})
+    with pytest.raises(UsageError, match="hosts=65 would start as many processes"):
+        platform.image_source(ImageOptions(), parse_accelerator("cpu").times(hosts=65))
+    platform.image_source(ImageOptions(), parse_accelerator("cpu").times(hosts=64))

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from kinetic_flows.clients.google.storage import GoogleStore
 
 NOTHING_CONFIGURED = "no cluster is configured: running on this machine"
+MAX_HOSTS = 64
+"""How many processes a run may have here, each with its own copy of the function's memory."""
+
 PREBUILT_HERE = "container_image='prebuilt' uses the same environment as bundled on this machine"
 
 
@@ -119,7 +122,13 @@ class LocalPlatform:
         )
 
     def _check(self, accelerator: Accelerator) -> None:
-        """Refuse to pretend that this machine is an accelerator, unless told to."""
+        """Refuse to pretend that this machine is an accelerator, unless told to, or many."""
+        if self.hosts(accelerator) > MAX_HOSTS:
+            raise UsageError(
+                f"hosts={accelerator.hosts} would start as many processes on this machine",
+                value=accelerator.hosts,
+                hint=f"give {MAX_HOSTS} at most here; a cluster takes more",
+            )
         if accelerator.category != "cpu" and not self._is_explicit:
             raise ConfigurationError(
                 f"accelerator {str(accelerator)!r} needs a cluster, and none is configured",
