@@ -41,9 +41,9 @@ def listed(
     for name, value in quick_cloud.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
-    monkeypatch.delitem(sys.modules, "listed_functions", raising=False)
-    files = {"listed_functions.py": FUNCTIONS, "requirements.txt": ""}
-    return make_project(tmp_path / "project", monkeypatch, files).module("listed_functions").listed
+    monkeypatch.delitem(sys.modules, "tried_functions", raising=False)
+    files = {"tried_functions.py": FUNCTIONS, "requirements.txt": ""}
+    return make_project(tmp_path / "project", monkeypatch, files).module("tried_functions").listed
 
 
 @pytest.fixture

@@ -161,6 +161,9 @@ def test_output_goes_on_when_a_kubelet_is_restarted_and_its_file_rotated(launche
     while b"\n40 " not in run.output:
         run.until(Phase.RUNNING)
     cluster.rotate_log(pod_of(cluster))
+    # What was printed before stands in no file that is shown any more: it is on its way.
+    while b"\n48 " not in run.output:
+        run.until(Phase.RUNNING)
     cluster.restart_kubelets()
     assert run.end().phase is Phase.SUCCEEDED
     assert run.output.decode().split()[::2] == [str(number) for number in range(60)]

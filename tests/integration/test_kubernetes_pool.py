@@ -203,7 +203,7 @@ def test_who_waits_and_why_no_node_is_added_is_shown_with_the_node_pools(cluster
 
 
 def test_runs_without_accelerator_spread_over_nodes(cluster):
-    small = node_group("cpu", "small", machine_type="e2-standard-4", nodes=1, max_nodes=3)
+    small = node_group("cpu", "small", machine_type="e2-standard-2", nodes=1, max_nodes=3)
     cluster.add_nodes(small)
     launched(cluster, "cpu", 8)
     taken: set[str] = set()
@@ -214,4 +214,4 @@ def test_runs_without_accelerator_spread_over_nodes(cluster):
         )
         taken.add(pod["metadata"]["name"])
     nodes = Counter(each["spec"]["nodeName"] for each in cluster.list("pods"))
-    assert sorted(nodes.values()) == [2, 6]
+    assert sorted(nodes.values()) == [3, 5]

@@ -34,8 +34,9 @@ api = os.environ["PREFECT_API_URL"]
 url = f"{api}/flow_runs/{os.environ['PREFECT__FLOW_RUN_ID']}/set_state"
 password = base64.b64encode(os.environ["PREFECT_API_AUTH_STRING"].encode()).decode()
 headers = {"Content-Type": "application/json", "Authorization": "Basic " + password}
-asked = urllib.request.Request(f"{api}/csrf-token?client=pod", headers=headers)
-headers["Prefect-Csrf-Client"] = "pod"
+client = os.urandom(8).hex()
+asked = urllib.request.Request(f"{api}/csrf-token?client={client}", headers=headers)
+headers["Prefect-Csrf-Client"] = client
 headers["Prefect-Csrf-Token"] = json.load(urllib.request.urlopen(asked))["token"]
 for state in ("RUNNING", "COMPLETED"):
     body = json.dumps({"state": {"type": state, "name": state.title()}}).encode()

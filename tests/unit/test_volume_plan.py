@@ -113,7 +113,7 @@ def test_more_volumes_than_a_pod_can_have_make_no_draft(tmp_path: Path):
         ({"accelerator": "l4:flex"}, "no variable flex_start, which the run sets: `kinetic pool "),
         ({"zones": "us-central1-a"}, "no variable affinity, which the run sets"),
         ({"job_variables": {"node_selector": {"a": "b"}}}, "no variable affinity, which"),
-        ({"reservation": "ours"}, "no variable reservation_affinity, reservation_name, which"),
+        ({"reservation": "ours"}, "no variable reservation_name, which"),
     ],
 )
 def test_what_a_template_has_no_place_for_is_refused_by_a_plan_and_by_a_call(
