@@ -31,6 +31,7 @@ ACCELERATOR_MACHINES: Mapping[str, tuple[int, float]] = {
     "a3-edgegpu-8g": (208, 1872),
     "a3-megagpu-8g": (208, 1872),
     "a3-ultragpu-8g": (224, 2952),
+    # Of a4 and g4 no page was read that states it: their figures are still to be checked.
     "a4-highgpu-8g": (224, 3968),
     "a4x-highgpu-4g": (140, 884),
     # https://cloud.google.com/tpu/docs/v3, /v4, /v5e, /v5p, /v6e and /tpu7x
@@ -45,6 +46,7 @@ ACCELERATOR_MACHINES: Mapping[str, tuple[int, float]] = {
     "ct6e-standard-4t": (180, 720),
     # Its cores have one thread each, so that it has as many vCPUs as that of 4 chips.
     "ct6e-standard-8t": (180, 1440),
+    # A quarter of the one of 4 chips; its own page was not found.
     "tpu7x-standard-1t": (56, 240),
     "tpu7x-standard-4t": (224, 960),
 }
