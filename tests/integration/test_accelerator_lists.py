@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,15 @@ def of_run(what: str, run_id: str, api_url: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.fixture
+def builds_that_wait_for_each_other(quick_cloud: QuickCloud) -> Iterator[None]:
+    """Two builds, of which none ends before both have begun."""
+    quick_cloud.worker.together = threading.Barrier(2, timeout=60)
+    yield
+    quick_cloud.worker.together = None
+
+
+@pytest.mark.usefixtures("builds_that_wait_for_each_other")
 def test_each_image_of_a_list_is_made_once_and_code_is_sent_once_for_all(
     listed: Any, api: PrefectApi, prefect_api_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

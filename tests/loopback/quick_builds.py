@@ -27,6 +27,8 @@ class QuickWorker:
         endings: Final statuses of the next builds; then all succeed.
         lines: What a build prints.
         finish: Ends builds before their time when it is set.
+        together: What each build waits at once it has begun, so that as many are under way at
+            the same time; None where each goes its own way.
 
     Args:
         storage_url: Where logs go.
@@ -36,6 +38,7 @@ class QuickWorker:
     def __init__(self, storage_url: str, registry_url: str) -> None:
         self.seconds = 0.0
         self.finish = threading.Event()
+        self.together: threading.Barrier | None = None
         self.endings: list[Any] = []
         self.lines: Sequence[str] = ("one", "two")
         self._storage_url = storage_url
@@ -53,6 +56,8 @@ class QuickWorker:
         build = running.build
         for line in self.lines:
             log.write(f"{line}\n")
+        if self.together is not None:
+            self.together.wait()
         limit = build.timeout.total_seconds()
         deadline = time.monotonic() + min(self.seconds, limit)
         while time.monotonic() < deadline and not self.finish.is_set():
