@@ -55,6 +55,10 @@ def run(
     zones: str | Sequence[str] | None = ...,
     max_run_duration_seconds: float | None = ...,
     idle_timeout_seconds: float | None = ...,
+    stuck_after_seconds: float | None = ...,
+    debug: bool = ...,
+    profile: bool = ...,
+    max_cost: float | None = ...,
     container_image: Literal["bundled", "prebuilt"] | str | None = ...,
     base_image_repo: str | None = ...,
     ship_wheels: bool = ...,
@@ -124,6 +128,14 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
             days; None for what their node pool says.
         idle_timeout_seconds: How long the chips of a run may do nothing before it is ended;
             None (default) for ever.
+        stuck_after_seconds: How long a run may print nothing while its chips do nothing before
+            what all its threads are doing is put into its log; None (default) for ever.
+        debug: Whether each host waits for a debugger before it calls the function (debugpy, on
+            its own loopback address only); `kinetic runs forward` leads there.
+        profile: Whether a profile of the function, as XProf and Perfetto read them, is put
+            among its outputs.
+        max_cost: What a run may cost before it is ended, in US dollars by the list prices that
+            are known; it is refused where none is. None (default) for no limit.
         container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
         base_image_repo: Repository of prebuilt base images; None for `KINETIC_BASE_IMAGE_REPO`.
         ship_wheels: Whether prebuilt mode sends every package along, so that pods need no

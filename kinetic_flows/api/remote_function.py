@@ -6,13 +6,13 @@ Nothing heavy is imported before it is called, submitted or planned.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from kinetic_flows.api.accelerator_names import with_accelerator
+from kinetic_flows.api.uses import documentation
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.api_boundary import at_api_boundary
 from kinetic_flows.core.functions import flow_name, is_async
@@ -45,20 +45,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_USES = """
-{name} is a remote function, whose calls are Prefect flow runs on {accelerator}:
-
-    {name}(...)               run it, show its output, and return its value or raise its exception
-    {name}.submit(...)        launch it and go on: returns a Run
-    {name}.map(inputs)        one run for each input: returns a RunGroup
-    {name}.plan(...)          what a call would do, and nothing of it: returns a RunPlan
-    {name}.deploy("nightly")  a Prefect deployment, to run on a schedule or from Prefect's UI
-    {name}.with_options(...)  the same function with other options of kinetic.run
-    {name}.as_flow()          a Prefect flow that calls it, for flows of flows
-    {name}.fn(...)            the plain function, called here
-    {name}.options            the options that it has
-"""
-
 
 @public
 class RemoteFunction(Generic[P, R]):
@@ -90,7 +76,7 @@ class RemoteFunction(Generic[P, R]):
         self.fn = fn
         self.options = options
         self._bound = bound
-        self.__doc__ = self._documentation()
+        self.__doc__ = documentation(fn, options.accelerator_words)
 
     if not TYPE_CHECKING:
 
@@ -303,6 +289,15 @@ class RemoteFunction(Generic[P, R]):
                 seven days; None for what their node pool says.
             idle_timeout_seconds: How long the chips of a run may do nothing before it is ended;
                 None (default) for ever.
+            stuck_after_seconds: How long a run may print nothing while its chips do nothing
+                before what all its threads are doing is put into its log; None (default) for
+                ever.
+            debug: Whether each host waits for a debugger before it calls the function (debugpy,
+                on its own loopback address only); `kinetic runs forward` leads there.
+            profile: Whether a profile of the function, as XProf and Perfetto read them, is put
+                among its outputs.
+            max_cost: What a run may cost before it is ended, in US dollars by the list prices
+                that are known; it is refused where none is. None (default) for no limit.
             container_image: `bundled` (default, also None), `prebuilt`, or an image URI.
             base_image_repo: Repository of prebuilt base images; None for
                 `KINETIC_BASE_IMAGE_REPO`.
@@ -366,13 +361,6 @@ class RemoteFunction(Generic[P, R]):
         for retries is not for what has retries of its own; `.with_options(retries=...)` is.
         """
         return run_flow.as_flow(self, self.fn, self._name)
-
-    def _documentation(self) -> str:
-        """Return the function's own docstring, and what can be done with it besides."""
-        own = inspect.cleandoc(self.fn.__doc__ or "")
-        name = getattr(self.fn, "__name__", "function")
-        uses = _USES.format(name=name, accelerator=self.options.accelerator_words)
-        return f"{own}\n{uses}".strip()
 
     @property
     def _name(self) -> str:

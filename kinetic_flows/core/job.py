@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from kinetic_flows.core.job_parts import (
     CandidateSpec,
+    CostLimit,
     DataSpec,
     ObjectRef,
     OutputSpec,
@@ -96,7 +97,6 @@ EXIT_MEANINGS: Mapping[int, str] = {
     EXIT_TERMINATED: "the run was terminated from outside (SIGTERM)",
 }
 """Exit codes of the runner. Codes 40 to 52 name the infrastructure phase that failed."""
-
 
 DispatchedBy = Literal["client", "worker"]
 
@@ -222,6 +222,10 @@ class JobTemplate:
         drives: What lists the accelerators of the run whose launches its process has started, in
             the place of calling the function; None for any other process.
         idle_timeout_seconds: How long its chips may do nothing; None for ever.
+        stuck_after_seconds: How long it may be silent and idle before its stacks are logged.
+        debug: Whether each host waits for a debugger before it calls the function.
+        profile: Whether a profile of the function is put among its outputs.
+        cost: What it may cost before it is ended; None for no limit.
     """
 
     name: str
@@ -249,6 +253,10 @@ class JobTemplate:
     candidate: CandidateSpec | None = None
     drives: ObjectRef | None = None
     idle_timeout_seconds: float | None = None
+    stuck_after_seconds: float | None = None
+    debug: bool = False
+    profile: bool = False
+    cost: CostLimit | None = None
     version: int = field(default=JOB_VERSION)
 
     def content_digest(self) -> Sha256:
@@ -291,7 +299,7 @@ _NESTED = ("payload_sha256", "payload_size_bytes", "is_flow", "takes_parameters"
 
 _LATER = (
     *("packages", "data", "volumes", "secrets", "output", "candidate", "drives"),
-    "idle_timeout_seconds",
+    *("idle_timeout_seconds", "stuck_after_seconds", "debug", "profile", "cost"),
 )
 """Fields that jobs of earlier clients do not have; they are left out where they say nothing."""
 

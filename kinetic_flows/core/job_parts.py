@@ -26,6 +26,19 @@ class ObjectRef:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CostLimit:
+    """What a run may cost.
+
+    Attributes:
+        hourly: What an hour of all its hosts costs, in US dollars.
+        limit: What it may cost before it is ended, in US dollars.
+    """
+
+    hourly: float
+    limit: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """Data of a run, everything about it fixed; the function gets a path to it.
 

@@ -22,6 +22,10 @@ DATA_CLEANUP = "data/cleanup.json"
 RUNS = "runs"
 """Where runs have what is theirs alone in the store, and expires."""
 
+METRICS = "metrics/"
+BLACK_BOX = "black-box/"
+"""Parts of names below a run's own: what its hosts used, and what they saw last."""
+
 DEPLOYMENTS = "deployments"
 """Where deployments have what their runs need."""
 

@@ -67,6 +67,22 @@ class Options(TypedDict, total=False):
     idle_timeout_seconds: float | None
     """How long the chips of a run may do nothing before it is ended; None (default) for ever."""
 
+    stuck_after_seconds: float | None
+    """How long a run may print nothing while its chips do nothing before what all its threads are
+    doing is put into its log; None (default) for ever."""
+
+    debug: bool
+    """Whether each host waits for a debugger before it calls the function (debugpy, on its own
+    loopback address only); `kinetic runs forward` leads there."""
+
+    profile: bool
+    """Whether a profile of the function, as XProf and Perfetto read them, is put among its
+    outputs."""
+
+    max_cost: float | None
+    """What a run may cost before it is ended, in US dollars by the list prices that are known; it
+    is refused where none is. None (default) for no limit."""
+
     container_image: Literal["bundled", "prebuilt"] | str | None
     """`bundled` (default, also None), `prebuilt`, or an image URI."""
 

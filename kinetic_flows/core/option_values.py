@@ -81,6 +81,18 @@ def seconds(option: str, value: object, *, may_be_zero: bool = False) -> float:
     return number
 
 
+def cost(option: str, value: object) -> float:
+    """Return an amount of money.
+
+    Raises:
+        UsageError: It is no number, or not more than nothing.
+    """
+    number = _number(value)
+    if number is None or not math.isfinite(number) or number <= 0:
+        refuse(option, value, "give US dollars as a number greater than 0")
+    return number
+
+
 def duration(option: str, value: object) -> timedelta | Literal[True]:
     """Check a length of time, which a number gives in seconds, or True for any."""
     if value is True:

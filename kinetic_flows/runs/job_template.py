@@ -111,6 +111,9 @@ def job_template(
         retry_delay_seconds=options.retry_delay_seconds,
         timeout_seconds=options.timeout_seconds,
         idle_timeout_seconds=options.idle_timeout_seconds,
+        stuck_after_seconds=options.stuck_after_seconds,
+        debug=options.debug,
+        profile=options.profile,
         launch=LaunchSpec(
             image=asdict(prepared.image),
             accelerator=str(draft.accelerator),

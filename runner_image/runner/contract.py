@@ -133,6 +133,16 @@ def failed_host_object(starts: str) -> str:
     return f"runs/{starts}/failed-host.json"
 
 
+def metrics_object(starts: str, host: int) -> str:
+    """Name of what one host of a run has used, over time; see `starts_prefix`."""
+    return f"runs/{starts}/metrics/host-{host}.json"
+
+
+def black_box_object(starts: str, host: int) -> str:
+    """Name of what one host of a run saw last, where the run went wrong; see `starts_prefix`."""
+    return f"runs/{starts}/black-box/host-{host}.json"
+
+
 def places_of(code: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return where things are in a job's code; a job without code has an empty project."""
     nothing: dict[str, Any] = {

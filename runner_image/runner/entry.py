@@ -9,7 +9,15 @@ from typing import Any
 
 
 def main(launch: Mapping[str, Any] | None) -> None:
-    """Be the supervisor of a launch that the bootstrap handed over, or the worker of a task."""
+    """Be a launch's supervisor, the worker of a task, or a command beside them.
+
+    Args:
+        launch: What the bootstrap hands over; None where arguments say what this process is.
+    """
+    if launch is None and sys.argv[1] == "beside":
+        from .beside import main as be_beside
+
+        sys.exit(be_beside(sys.argv[2], sys.argv[3:]))
     if launch is None:
         from .worker import main as work
 
