@@ -29,6 +29,11 @@ class Word(NamedTuple):
     instead: str
 
 
+_DEBUGGING = (
+    "`debug=True`, with which a run waits for a debugger; `kinetic runs forward ID PORT` leads one"
+    " there"
+)
+
 OPTIONS: Mapping[str, Word] = {
     "spot": Word("spot=True", '`accelerator="l4:spot"`, with `:spot` behind any name'),
     "backend": Word(
@@ -37,11 +42,6 @@ OPTIONS: Mapping[str, Word] = {
         " on each",
     ),
     "namespace": Word('namespace="team"', "set `KINETIC_NAMESPACE`, or have it in a saved profile"),
-    "debug": Word(
-        "debug=True",
-        "no debugger is attached to a run: `train.fn(...)` calls the plain function here, under"
-        " yours; `run.logs(follow=True)` has a run's output as it comes",
-    ),
 }
 """Options of their `kinetic.run` that ours has not."""
 
@@ -79,7 +79,7 @@ MODULE: Mapping[str, Word] = {
         "`run.state` is a text: Pending, Running, Completed, Failed, Crashed, Cancelled, ...",
     ),
     "jobs": Word("jobs", "`kinetic.Run`, `kinetic.attach(id)` and `kinetic.list_runs()`"),
-    "debug": Word("debug", OPTIONS["debug"].instead),
+    "debug": Word("debug", _DEBUGGING),
 }
 """Names of their module, behind `kinetic.`."""
 
@@ -97,7 +97,7 @@ RUN: Mapping[str, Word] = {
     "cleanup": Word(
         "job.cleanup()", "nothing: `kinetic runs cleanup` removes what is older than is kept"
     ),
-    "debug_attach": Word("job.debug_attach()", OPTIONS["debug"].instead),
+    "debug_attach": Word("job.debug_attach()", _DEBUGGING),
 }
 """What their handle of a run has."""
 
@@ -183,7 +183,7 @@ COMMANDS: Mapping[str, Word] = {
         "jobs cleanup ID",
         "nothing: `kinetic runs cleanup` removes what is older than is kept",
     ),
-    "jobs debug": Word("jobs debug ID", OPTIONS["debug"].instead),
+    "jobs debug": Word("jobs debug ID", _DEBUGGING),
     "jobs": Word("jobs", "`kinetic runs`"),
     "config show": Word("config show", "`kinetic config`"),
     "config set": Word(
@@ -215,7 +215,9 @@ VARIABLES: Mapping[str, Word] = {
     "STATE_BACKEND": Word("STATE_BACKEND", "what was made is known by its labels: unset it"),
     "SETTINGS_FILE": Word("SETTINGS_FILE", "settings are in `[tool.kinetic]` of `pyproject.toml`"),
     "PROFILES_FILE": Word("PROFILES_FILE", "profiles are saved in Prefect: `kinetic profile ls`"),
-    "DEBUG_WAIT_TIMEOUT": Word("DEBUG_WAIT_TIMEOUT", "no debugger is attached to a run: unset it"),
+    "DEBUG_WAIT_TIMEOUT": Word(
+        "DEBUG_WAIT_TIMEOUT", "how long is waited for one is fixed: unset it"
+    ),
 }
 """Their variables that are no settings of ours, behind `KINETIC_`."""
 

@@ -54,20 +54,18 @@ def test_a_decorator_is_answered_with_every_line_to_write_at_once(tmp_path: Path
             spot=True,
             backend="pathways",
             namespace=None,
-            debug=True,
             volumes={"/data": kinetic.Data(tmp_path)},
             output_dir="gs://bucket/mine",
             capture_env_vars=["WANDB_*"],
         )
     error = caught.value
-    named = "'spot', 'backend', 'namespace' and 'debug'"
+    named = "'spot', 'backend' and 'namespace'"
     assert error.message == f"kinetic.run() has no options {named}"
-    assert error.value == ("spot", "backend", "namespace", "debug")
+    assert error.value == ("spot", "backend", "namespace")
     assert [line.partition(": ")[0].strip() for line in str(error.hint).splitlines()[1:]] == [
         "spot=True",
         "backend='pathways'",
         "namespace=None",
-        "debug=True",
     ]
     assert '`accelerator="tpu-v5e-1:spot"`' in str(error)
     assert "namespace=None: leave it out" in str(error)
