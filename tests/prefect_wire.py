@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from uuid import uuid4
 
 from kinetic_flows.core.streams import RESULT_LOGGER
 
@@ -38,6 +39,7 @@ class PrefectWire:
         name: The flow run's name.
         labels: Labels that were added to the flow run's.
         events: Every event, in order.
+        artifacts: The artifacts of the flow run, in order.
         other_runs: State types of other flow runs; empty for one that is not there.
     """
 
@@ -54,6 +56,7 @@ class PrefectWire:
     name: str = "train()"
     labels: dict[str, Any] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
     other_runs: dict[str, str] = field(default_factory=dict)
     url: str = ""
 
@@ -115,6 +118,8 @@ class PrefectWire:
         if path == "/api/events":
             self.events += body
             return 204, None
+        if path.startswith("/api/artifacts/"):
+            return self._served_artifact(method, path.removeprefix("/api/artifacts/"), body)
         if path.endswith("/set_state"):
             return 201, self._set_state(body["state"])
         if method == "PATCH" and path.endswith("/labels"):
@@ -135,6 +140,17 @@ class PrefectWire:
             "flow_id": FLOW_ID,
         }
         return 200, {"id": path.rpartition("/")[2], **run}
+
+    def _served_artifact(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        if path == "filter":
+            keys = body["artifacts"]["key"]["any_"]
+            return 200, [each for each in reversed(self.artifacts) if each["key"] in keys]
+        if method == "PATCH":
+            [found] = [each for each in self.artifacts if each["id"] == path]
+            found |= body
+            return 204, None
+        self.artifacts.append({**body, "id": str(uuid4())})
+        return 201, self.artifacts[-1]
 
     def _set_state(self, state: dict[str, Any]) -> dict[str, Any]:
         if self.current_type == "CANCELLING" and state["type"] == "RUNNING":

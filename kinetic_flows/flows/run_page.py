@@ -1,4 +1,4 @@
-"""The table that describes a run on its page in Prefect's UI."""
+"""What a run's page in Prefect's UI says of it from its launch on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kinetic_flows.core.errors import PrefectServerError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.job_parts import DataSpec
+from kinetic_flows.core.run_page import DETAILS, WHAT_RAN, with_sections
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.planned_list import tried_in_words
 from kinetic_flows.plans.secrets import secret_words
@@ -85,33 +86,38 @@ class RunDescription:
     origin: Origin | None = None
 
     def markdown(self) -> str:
-        """Return it as a Markdown table, what a person asks first at its top."""
+        """Return it as Markdown, in the sections that are known before the run begins."""
+        return with_sections(
+            "",
+            {
+                WHAT_RAN: markdown.table(self._what_ran()),
+                DETAILS: markdown.table(self._details()),
+            },
+        )
+
+    def _what_ran(self) -> Iterator[tuple[str, str]]:
         arguments = ", ".join(f"{name}={text}" for name, text in self.arguments.items())
         call = markdown.shortened(f"{self.function}({arguments})", CALL_CHARACTERS)
-        links = " · ".join(markdown.link(name, page) for name, page in self.pages.items())
-        return markdown.table(
-            [
-                ("function", markdown.code(call)),
-                ("runs on", _runs_on(self.accelerator, self.hardware)),
-                *(("or", _runs_on(name, hardware)) for name, hardware in self.others.items()),
-                ("tried", markdown.text(self.tried)),
-                *(("left out", markdown.text(why)) for why in self.left_out),
-                ("look at", links),
-                ("outputs", _place(self.outputs)),
-                ("image", f"{_image(self.image, self.image_page)} ({self.mode})"),
-                *(
-                    ("image", f"{_image(image, None)} on {markdown.code(name)}")
-                    for name, image in self.images.items()
-                ),
-                ("mounted", _image(self.mounted, None) if self.mounted else ""),
-                ("environment", _environment(self.environment)),
-                ("built because", _reasons(self.built_because)),
-                ("secrets", markdown.code(self.secrets) if self.secrets else ""),
-                ("code", " · ".join([markdown.text(self.code), *_commit(self.origin)])),
-                *(("data", shown) for shown in _data(self.data)),
-                ("called by", _caller(self.origin)),
-            ]
-        )
+        yield "function", markdown.code(call)
+        yield "runs on", _runs_on(self.accelerator, self.hardware)
+        yield from (("or", _runs_on(name, hardware)) for name, hardware in self.others.items())
+        yield "tried", markdown.text(self.tried)
+        yield from (("left out", markdown.text(why)) for why in self.left_out)
+        yield "code", " · ".join([markdown.text(self.code), *_commit(self.origin)])
+        yield from (("data", shown) for shown in _data(self.data))
+        yield "called by", _caller(self.origin)
+        yield "outputs", _place(self.outputs)
+        links = (markdown.link(name, page) for name, page in self.pages.items())
+        yield "look at", " · ".join(links)
+
+    def _details(self) -> Iterator[tuple[str, str]]:
+        yield "image", f"{_image(self.image, self.image_page)} ({self.mode})"
+        for name, image in self.images.items():
+            yield "image", f"{_image(image, None)} on {markdown.code(name)}"
+        yield "mounted", _image(self.mounted, None) if self.mounted else ""
+        yield "environment", _environment(self.environment)
+        yield "built because", _reasons(self.built_because)
+        yield "secrets", markdown.code(self.secrets) if self.secrets else ""
 
 
 def _runs_on(accelerator: str, hardware: str) -> str:

@@ -120,9 +120,14 @@ def sync_state(
     if envelope is None and not observation.phase.is_final:
         return None
     if envelope is None:
-        _sync_without_result(api, run, observation, is_launched=is_launched)
+        is_told = _sync_without_result(api, run, observation, is_launched=is_launched)
     else:
-        _sync_with_result(api, run.run_id, envelope.header)
+        is_told = _sync_with_result(api, run.run_id, envelope.header)
+    if is_told:
+        from kinetic_flows.runs.insight.ended_page import EndedRun, publish_end
+
+        header = envelope.header if envelope else None
+        publish_end(EndedRun(run=run, platform=platform, api=api, header=header, seen=observation))
     return envelope
 
 
@@ -182,39 +187,44 @@ def store_label(platform: Platform) -> str:
     return f"{gethostname()}:{uri}" if uri.startswith("file:") else uri
 
 
-def _sync_with_result(api: PrefectApi, run_id: str, header: ResultHeader) -> None:
+def _sync_with_result(api: PrefectApi, run_id: str, header: ResultHeader) -> bool:
+    """Set the state that fits a result; return whether it was not set before."""
     if header.status == "crashed":
         cause = failure_summary(header)
-        if crash(api, run_id, cause) and OUT_OF_MEMORY in cause:
+        is_set = crash(api, run_id, cause)
+        if is_set and OUT_OF_MEMORY in cause:
             tell_event(api, run_id, "oom", reason=cause)
-        return
+        return is_set
     summary = value_summary if header.status == "returned" else failure_summary
     name = "TimedOut" if header.status == "timed_out" else None
     message = summary(header)
     is_set = api.set_state(run_id, STATE_OF_STATUS[header.status], message=message, name=name)
     if is_set and header.status == "returned":
         api.log(run_id, LogEntry(text=message, level=logging.INFO, logger=RESULT_LOGGER))
+    return is_set
 
 
 def _sync_without_result(
     api: PrefectApi, run: RunTicket, observation: Observation, *, is_launched: bool
-) -> None:
+) -> bool:
+    """Set the state of a run that left no result; return whether it has ended so."""
     record = api.read_run(run.run_id)
     if ticket_of(record).candidates != run.candidates:
         # It was asked about before it was launched: its processes have other names than its own.
-        return
+        return False
     is_there = is_launched or observation.phase is not Phase.GONE
     if not is_there and is_being_launched(record):
-        return
+        return False
     if record.state_type == "CANCELLING":
-        api.set_state(run.run_id, "CANCELLED", message="cancelled; its process is gone")
-        return
+        return api.set_state(run.run_id, "CANCELLED", message="cancelled; its process is gone")
     cause = crash_error(observation, run, tail_of(observation.output)).message
-    if crash(api, run.run_id, cause):
+    is_set = crash(api, run.run_id, cause)
+    if is_set:
         api.log(run.run_id, cause, level=logging.ERROR)
         if observation.cause in EVENT_OF_CAUSE:
             kind = EVENT_OF_CAUSE[observation.cause]
             tell_event(api, run.run_id, kind, reason=cause, cause=observation.cause)
+    return is_set
 
 
 def tail_of(output: bytes) -> list[str]:

@@ -146,6 +146,28 @@ class PrefectApi:
         """Give the flow run a name."""
         self._send("PATCH", f"flow_runs/{self._flow_run_id}", {"name": name}, timeout_seconds)
 
+    def read_artifacts(self, key: str, timeout_seconds: float) -> list[Mapping[str, Any]]:
+        """Return the flow run's artifacts that have a key, the oldest first."""
+        wanted = {"key": {"any_": [key]}, "flow_run_id": {"any_": [self._flow_run_id]}}
+        body = {"artifacts": wanted, "sort": "CREATED_DESC"}
+        found: list[Mapping[str, Any]] = self._post("artifacts/filter", body, timeout_seconds)
+        return found[::-1]
+
+    def publish_markdown(self, key: str, markdown: str, timeout_seconds: float) -> None:
+        """Show a Markdown text among the flow run's artifacts."""
+        body = {"key": key, "type": "markdown", "data": markdown, "flow_run_id": self._flow_run_id}
+        self._post("artifacts/", body, timeout_seconds)
+
+    def replace_markdown(self, artifact: str, markdown: str, timeout_seconds: float) -> None:
+        """Show another text in place of an artifact's.
+
+        Args:
+            artifact: The artifact's id.
+            markdown: The text.
+            timeout_seconds: How long that may take.
+        """
+        self._send("PATCH", f"artifacts/{artifact}", {"data": markdown}, timeout_seconds)
+
     def tell(
         self,
         kind: str,
@@ -207,6 +229,12 @@ class PrefectApi:
             headers["Prefect-Csrf-Token"] = self._csrf_token
             headers["Prefect-Csrf-Client"] = self._client
         return headers
+
+
+def api_of(job: Mapping[str, Any], environ: Mapping[str, str]) -> PrefectApi | None:
+    """Return a connection for a job's flow run; None where it names no API."""
+    spec = job["prefect"]
+    return PrefectApi(spec["api_url"], spec["flow_run_id"], environ) if spec else None
 
 
 class _CsrfTokenWanted(ApiError):

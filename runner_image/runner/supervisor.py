@@ -47,9 +47,10 @@ from .identity import LAUNCHED_RUN_VARIABLE, run_key
 from .interrupts import Interrupted, Interrupts
 from .marks import RESULT_LOGGER
 from .output import Output
-from .prefect_api import PrefectApi
+from .prefect_api import api_of
 from .preparing import Start, is_flow, prepare
 from .reporter import Reporter, SilentReporter
+from .run_page import RunPage
 from .siblings import Siblings
 from .slices import Slice
 from .stores import open_store
@@ -97,6 +98,7 @@ class Supervisor:
         self._attempt, self._before = 0, Before()
         self._output = Output(self._on_entry)
         self._reporter = self._make_reporter()
+        self._page = RunPage(api_of(self._job, self._environ))
 
     def run(self) -> int:
         """Run the job and return this process's exit code."""
@@ -209,16 +211,10 @@ class Supervisor:
         return Claims(launch, self._job, self._host, self._store, self._interrupts)
 
     def _make_reporter(self) -> Reporter | SilentReporter:
-        api = self._prefect_api()
+        api = api_of(self._job, self._environ)
         if api is None:
             return SilentReporter()
         return Reporter(api, self._interrupts.request_stop, self._output.say)
-
-    def _prefect_api(self) -> PrefectApi | None:
-        spec = self._job["prefect"]
-        if not spec:
-            return None
-        return PrefectApi(spec["api_url"], spec["flow_run_id"], self._environ)
 
     def _on_entry(self, text: str, level: int, logger: str) -> None:
         shown = f"[host {self._host}] {text}" if self._job["hosts"] > 1 else text
@@ -239,7 +235,7 @@ class Supervisor:
             attempt=self._restarts,
             output=self._output,
             reporter=self._reporter,
-            api=self._prefect_api(),
+            api=api_of(self._job, self._environ),
         )
         task, environ, handed = prepare(start)
         around = Surroundings(
@@ -368,6 +364,8 @@ class Supervisor:
             # Of a run that printed nothing, its page would show nothing at first.
             self._reporter.entry(state.message, logging.INFO, RESULT_LOGGER)
         self._reporter.finish(None if is_for_others else state)
+        if not is_for_others:
+            self._page.publish(has_returned=header["status"] == "returned")
         return exit_code_of(header)
 
     def _earlier_result(self) -> dict[str, Any] | None:

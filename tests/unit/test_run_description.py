@@ -41,19 +41,26 @@ DESCRIBED = RunDescription(
         commit=Commit(id="abcdef0123456789", branch="main", is_dirty=True),
     ),
 )
-TABLE = """
+PAGE = """
+## What ran
+
 | | |
 | --- | --- |
 | function | `train(rate=0.1, kind='a\\|b')` |
 | runs on | `tpu-v6e-8`: 8 TPU chips (2x4) on 1 host of ct6e-standard-8t |
-| look at | [Job](https://c.example/job) · [pod logs](https://c.example/logs?a=%28b%29) |
+| code | 3 files, 1.2 kB · commit `abcdef0123` on `main`, with changes |
+| called by | ada@laptop · from `train.py` · kinetic-flows 1.2.3 |
 | outputs | [gs://b/o/1](https://console.cloud.google.com/storage/browser/b/o/1) |
+| look at | [Job](https://c.example/job) · [pod logs](https://c.example/logs?a=%28b%29) |
+
+## Details
+
+| | |
+| --- | --- |
 | image | [app@sha256:0123456789ab](https://c.example/image) (bundled) |
 | mounted | `packages@sha256:bbbbbbbbbbbb` |
 | environment | 2 packages from requirements.txt, `0123456789ab` |
 | built because | `+ numpy 2.1` |
-| code | 3 files, 1.2 kB · commit `abcdef0123` on `main`, with changes |
-| called by | ada@laptop · from `train.py` · kinetic-flows 1.2.3 |
 """.strip()
 DATA = (
     DataSpec(
@@ -89,17 +96,21 @@ AWKWARD = [
 
 
 def cells(description: RunDescription) -> dict[str, str]:
-    """Return what a reader sees: the cells of the one table, by their labels."""
+    """Return what a reader sees: the cells of the two tables, by their labels."""
     rendered = (
         MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(description.markdown())
     )
-    assert rendered.count("<table>") == 1
-    assert rendered.startswith("<table>")
-    assert rendered.endswith("</table>\n")
+    parts = re.split(r"<h2>(.*?)</h2>\n", rendered)
+    assert parts[::2][0] == ""
+    assert parts[1::2] == ["What ran", "Details"]
+    for part in parts[2::2]:
+        assert part.count("<table>") == 1
+        assert part.startswith("<table>")
+        assert part.endswith("</table>\n")
     rows = re.findall(r"<tr>\n(.*?)</tr>", rendered, flags=re.DOTALL)
     found = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in rows]
     assert all(len(row) == 2 for row in found), rendered
-    return dict(found[1:])
+    return {label: cell for label, cell in found if label}
 
 
 def seen(cell: str) -> str:
@@ -125,8 +136,8 @@ def test_outputs_in_cloud_storage_have_a_page(outputs: str | None, page: str | N
     assert outputs_page(outputs) == page
 
 
-def test_a_description_is_a_table_of_what_a_person_wants_to_know_first() -> None:
-    assert DESCRIBED.markdown() == TABLE
+def test_a_page_says_what_ran_before_how_it_was_made() -> None:
+    assert DESCRIBED.markdown() == PAGE
 
 
 def test_what_nobody_knows_is_left_out_and_an_environment_here_is_no_link() -> None:
@@ -139,7 +150,7 @@ def test_what_nobody_knows_is_left_out_and_an_environment_here_is_no_link() -> N
         code="1 file, 10 B",
         outputs="/home/me/outputs",
     )
-    assert list(cells(described)) == ["function", "runs on", "outputs", "image", "code"]
+    assert list(cells(described)) == ["function", "runs on", "code", "outputs", "image"]
     assert "| image | `cpu-0123456789ab` (bundled) |" in described.markdown().splitlines()
 
 
