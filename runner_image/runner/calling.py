@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .door import Entrance, close_door, open_door
 from .endings import (
     Ending,
     State,
@@ -50,7 +51,7 @@ class Surroundings(NamedTuple):
     """What calls are made with.
 
     Attributes:
-        archive: The runner's zip archive.
+        entrance: Where those who look at the run find its processes.
         scratch: A directory for the workers' files.
         environ: The workers' environment variables.
         handed: What workers are told of secrets, which stands in no file.
@@ -59,7 +60,7 @@ class Surroundings(NamedTuple):
         interrupts: What asks for a stop.
     """
 
-    archive: str
+    entrance: Entrance
     scratch: str
     environ: Mapping[str, str]
     handed: Mapping[str, Any]
@@ -117,13 +118,14 @@ class Calls:
             json.dump({**self._task, "variables": variables, **self._lingers()}, file)
         around, self._kills = self._around, count_kills()
         worker = Worker(
-            around.archive,
+            around.entrance.archive,
             directory,
             around.environ,
             around.handed,
             around.output,
             around.interrupts,
         )
+        open_door(around.entrance, worker.pid, directory)
         idle = idle_watch(self._job, around.environ, around.output.say, around.interrupts.wake)
         self._watch(worker, idle, directory)
         is_late = worker.exit_code is None and not around.interrupts.is_stopping
@@ -133,6 +135,7 @@ class Calls:
             limit = GIVEN_UP_SECONDS if around.interrupts.is_given_up else self._grace_seconds
             worker.stop(min(limit, self._grace_seconds))
         worker.finish()
+        close_door(around.entrance)
         why = (idle and idle.message) or self._too_long
         return self._ending(worker, directory, late=why if is_late else "")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 DOOR_FILE = "door.json"
@@ -38,24 +39,43 @@ class Door(NamedTuple):
     directory: str
 
 
-def open_door(
-    *, run_id: str, host: int, archive: str, scratch: str, worker: int, directory: str
-) -> None:
-    """Say where a host's processes are, in the place of what was said before.
+class Entrance(NamedTuple):
+    """Where the door of a host is, whatever its workers are.
 
-    Args:
+    Attributes:
         run_id: The run.
         host: The host's number.
         archive: The runner's zip archive.
         scratch: The directory that the bootstrap has made.
+    """
+
+    run_id: str
+    host: int
+    archive: str
+    scratch: str
+
+
+def open_door(entrance: Entrance, worker: int, directory: str) -> Door:
+    """Say where a host's processes are, in the place of what was said before; return it.
+
+    Args:
+        entrance: Where the door is.
         worker: Process id of the worker.
         directory: The worker's directory.
     """
+    run_id, host, archive, scratch = entrance
     door = Door(run_id, host, sys.executable, archive, scratch, worker, directory)
     path = os.path.join(scratch, DOOR_FILE)
     with open(path + ".new", "w", encoding="utf-8") as file:
         json.dump(door._asdict(), file)
     os.replace(path + ".new", path)
+    return door
+
+
+def close_door(entrance: Entrance) -> None:
+    """Say that no function runs, since its process is over."""
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(entrance.scratch, DOOR_FILE))
 
 
 def read_door(path: str) -> Door:

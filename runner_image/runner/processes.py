@@ -63,6 +63,11 @@ class Worker:
         threading.Thread(target=self._wait, daemon=True).start()
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def exit_code(self) -> int | None:
         """Its exit code, negative for a signal; None while it runs."""
         code: int | None = self._process.returncode

@@ -31,6 +31,7 @@ from .contract import (
     start_object,
     starts_prefix,
 )
+from .door import Entrance
 from .endings import (
     Before,
     Ending,
@@ -83,9 +84,9 @@ class Supervisor:
         self._run_key = run_key(environ)
         self._host = host_number(self._job["hosts"], environ)
         self._environ = environ
-        self._archive: str = launch["path"]
         self._scratch: str = launch["scratch"]
         self._lasting: str = launch["scratch"]
+        self._entrance = Entrance(job["run_id"], self._host, launch["path"], self._lasting)
         self._leaving = leaving
         self._client = launch["client"]
         self._store = open_store(launch["store"], self._client)
@@ -239,7 +240,7 @@ class Supervisor:
         )
         task, environ, handed = prepare(start)
         around = Surroundings(
-            archive=self._archive,
+            entrance=self._entrance,
             scratch=self._scratch,
             environ=environ,
             handed=handed,

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .contract import EXIT_PAYLOAD_UNREADABLE, EXIT_RUNTIME_UNFIT, EXIT_TERMINATED
+from .control import listen
 from .jax_hosts import complete_jax_calls
 from .keras_backend import choose_keras_backend
 from .leaving import end_within, flush_streams, write
@@ -68,6 +69,8 @@ def main(directory: str, records: int, handed: int) -> None:
     if task["mounts"] and not _mounted(directory, task["mounts"]):
         return
     _die_with(task["parent"])
+    # A process has no other threads while it enters its mounts.
+    listen(directory)
     signal.signal(signal.SIGTERM, _terminate)
     # The function may close or replace its streams; what is said of it must get out.
     stderr = os.dup(2)

@@ -1,0 +1,115 @@
+"""Listens, in the function's process, to those who look at the run from outside.
+
+A thread reads commands from a named pipe in the worker's directory, and leaves each answer there
+as a file. As long as nobody asks it waits in the kernel, without Python's lock. It is also the
+thread to which the stack signal is sent: that is handled by `faulthandler`, which needs no lock
+either, so that the stacks of a process whose native code never returns can be had, and no system
+call of the function is interrupted.
+"""
+
+from __future__ import annotations
+
+import _thread
+import faulthandler
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+CONTROL_FILE = "control.json"
+"""Says which thread listens, and to which signal."""
+
+COMMANDS_FILE = "commands"
+"""The named pipe."""
+
+STACKS_FILE = "stacks.txt"
+"""What `faulthandler` writes to."""
+
+HANDLERS: Mapping[str, str] = {}
+"""The module of each command; its `answer` gets the command's arguments, and returns an object.
+
+It is called in the thread that listens: what takes long starts a thread of its own. What it raises
+is told to who has asked.
+"""
+
+STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", 0) + 9 or signal.SIGUSR2
+"""One that programs leave alone: the first real-time signals are taken by C libraries."""
+
+_READ_BYTES = 65_536
+
+
+def listen(directory: str) -> None:
+    """Begin to listen, in a thread of its own that the function does not see.
+
+    Args:
+        directory: The worker's directory.
+    """
+    stacks, pipe = (os.path.join(directory, name) for name in (STACKS_FILE, COMMANDS_FILE))
+    # Where that is not possible, such as for want of threads, a run goes on that cannot be seen.
+    with suppress(OSError, RuntimeError):
+        written = os.open(stacks, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
+        faulthandler.register(STACK_SIGNAL, file=written, all_threads=True)
+        os.mkfifo(pipe, 0o600)
+        # Open for writing, too: so it never comes to an end.
+        _thread.start_new_thread(_listen, (directory, os.open(pipe, os.O_RDWR)))
+
+
+def _listen(directory: str, pipe: int) -> None:
+    known = {
+        "signal": STACK_SIGNAL,
+        "native_id": threading.get_native_id(),
+        "ident": threading.get_ident(),
+        "main": threading.main_thread().ident,
+    }
+    leave(directory, CONTROL_FILE, known)
+    unfinished = b""
+    while True:
+        *lines, unfinished = (unfinished + os.read(pipe, _READ_BYTES)).split(b"\n")
+        for line in lines:
+            # One that is no command of ours was written by the function.
+            with suppress(Exception):
+                command = json.loads(line)
+                leave(directory, answer_file(command["id"]), _answer(command))
+
+
+def _answer(command: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return {"answer": _handler(command["name"])(command["arguments"])}
+    except Exception as error:  # noqa: BLE001 - it is told to who has asked
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _handler(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    if name == "threads":
+        return _threads
+    if name not in HANDLERS:
+        raise LookupError(f"this run's runner knows no {name}")
+    handler: Callable[[Mapping[str, Any]], Any] = import_module(
+        f".{HANDLERS[name]}", __package__
+    ).answer
+    return handler
+
+
+def _threads(_arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the threads that Python knows by name."""
+    return [
+        {"ident": thread.ident, "native_id": thread.native_id, "name": thread.name}
+        for thread in threading.enumerate()
+    ]
+
+
+def answer_file(number: str) -> str:
+    """Name of the answer to a command."""
+    return f"answer-{number}.json"
+
+
+def leave(directory: str, name: str, value: Any) -> None:
+    """Leave a value in a file that is whole as soon as it is there."""
+    path = os.path.join(directory, name)
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump(value, file)
+    os.replace(path + ".new", path)
