@@ -216,6 +216,12 @@ class KineticCluster(KeptSchema, Block):
         "what a function sets in job_variables= wins.",
         examples=[{"service_account_name": "trainer", "queue_name": "tpus"}],
     )
+    prices: dict[str, float] | None = Field(
+        default=None,
+        description="What an hour of a chip costs, in US dollars by the accelerator's family; "
+        "empty for Google's list prices.",
+        examples=[{"tpu-v6e": 2.1, "h100:spot": 4.5}],
+    )
     base_images: ImageRepository | None = Field(
         default=None,
         description="The repository of prebuilt base images with its login, in place of "

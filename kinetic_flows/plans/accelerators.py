@@ -15,9 +15,11 @@ from kinetic_flows.platforms.image_sources import ImageSource
 
 if TYPE_CHECKING:
     from kinetic_flows.core import option_pairs
+    from kinetic_flows.plans import cost as plan_cost
 else:
     # Most calls say none of them.
     option_pairs = LazyModule("kinetic_flows.core.option_pairs")
+    plan_cost = LazyModule("kinetic_flows.plans.cost")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,10 @@ def choose(options: RunOptions, settings: Settings, platform: Platform) -> Choic
         warnings = (
             *option_pairs.without_effect(options, names, several),
             *option_pairs.without_chips(options, several, is_here=platform.sees_files),
+        )
+    if options.max_cost is not None:
+        warnings += plan_cost.check_max_cost(
+            options.max_cost, several, settings, is_here=platform.sees_files
         )
     if len(several) > 1 and not platform.tries_lists:
         several = (_first_here(several, options, settings, platform),)

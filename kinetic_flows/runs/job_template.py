@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 from kinetic_flows.code.origin import Origin
 from kinetic_flows.code.runner_bundle import runner_bundle
@@ -11,12 +12,19 @@ from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import CodeSpec, JobTemplate, LaunchSpec, PackagesSpec, RequirementsSpec
 from kinetic_flows.core.job_parts import CandidateSpec, ObjectRef
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.object_names import runner_object
 from kinetic_flows.core.volumes import volume_specs
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.outputs import deployed_output_spec
 from kinetic_flows.plans.secrets import secret_specs
 from kinetic_flows.runs.session import Session
+
+if TYPE_CHECKING:
+    from kinetic_flows.plans import cost as plan_cost
+else:
+    # Few runs have a limit on what they cost.
+    plan_cost = LazyModule("kinetic_flows.plans.cost")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +122,14 @@ def job_template(
         stuck_after_seconds=options.stuck_after_seconds,
         debug=options.debug,
         profile=options.profile,
+        cost=plan_cost.cost_limit(
+            options.max_cost,
+            draft.accelerator,
+            draft.settings,
+            is_here=session.platform.sees_files,
+        )
+        if options.max_cost is not None
+        else None,
         launch=LaunchSpec(
             image=asdict(prepared.image),
             accelerator=str(draft.accelerator),

@@ -6,7 +6,8 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .door import Entrance, close_door, open_door
 from .endings import (
@@ -26,7 +27,11 @@ from .outcome import BODY_FILE, read_outcome
 from .output import Output
 from .processes import Worker
 from .reporter import Reporter, SilentReporter
+from .stores import BucketStore, DirectoryStore
 from .worker import TASK_FILE
+
+if TYPE_CHECKING:
+    from .spending import Spending
 
 REASON_CHARACTERS = 300
 
@@ -47,6 +52,31 @@ JAX takes SIGTERM for a notice of preemption, and goes on.
 """
 
 
+def spending_of(
+    job: Mapping[str, Any],
+    store: DirectoryStore | BucketStore,
+    host: int,
+    leaving: ExitStack,
+) -> Spending | None:
+    """Return what counts what a run costs; None where it has no limit, or another host counts.
+
+    Args:
+        job: The job.
+        store: Where objects are.
+        host: Which of its hosts this is.
+        leaving: Takes what is to be done when the run has ended.
+    """
+    # Jobs that were written by earlier clients do not say.
+    limit = job.get("cost")
+    if not limit or host:
+        return None
+    from .spending import Spending
+
+    spending = Spending(limit, job["run_id"], store)
+    leaving.callback(spending.end)
+    return spending
+
+
 class Surroundings(NamedTuple):
     """What calls are made with.
 
@@ -58,6 +88,7 @@ class Surroundings(NamedTuple):
         output: What takes everything the workers print.
         reporter: Told of states.
         interrupts: What asks for a stop.
+        spending: Counts what the run costs; None where that has no limit.
     """
 
     entrance: Entrance
@@ -67,6 +98,7 @@ class Surroundings(NamedTuple):
     output: Output
     reporter: Reporter | SilentReporter
     interrupts: Interrupts
+    spending: Spending | None = None
 
 
 class Calls:
@@ -93,12 +125,15 @@ class Calls:
         # Jobs that were written by earlier clients do not say.
         self._candidate: Mapping[str, Any] | None = job.get("candidate")
         self._deadline: float | None = None
+        self._spending = surroundings.spending
         self._kills = 0
 
     def run(self) -> Ending:
         """Call the function until it returns, and return how that ended."""
         if self._limit_seconds is not None:
             self._deadline = time.monotonic() + self._limit_seconds
+        if self._spending and self._spending.is_over:
+            return timed_out(self._too_long, self._around.output.tail)
         number = 0
         while True:
             ending = self._try(number)
@@ -154,17 +189,27 @@ class Calls:
                 # One whose call is over does nothing more, and may be there for others.
                 if idle is not None and idle.message and read_outcome(directory) is None:
                     break
-                interrupts.wait_until(self._deadline)
+                interrupts.wait_until(self._next_deadline)
         finally:
             if idle is not None:
                 idle.end()
 
     @property
     def _too_long(self) -> str:
+        if self._spending and self._spending.is_over:
+            return self._spending.message
         return f"it ran longer than {self._limit_seconds or 0.0:g} s"
 
     def _is_late(self) -> bool:
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        until = self._next_deadline
+        return until is not None and time.monotonic() >= until
+
+    @property
+    def _next_deadline(self) -> float | None:
+        """When its time is over, or its money."""
+        costly = self._spending.deadline if self._spending else None
+        limits = [each for each in (self._deadline, costly) if each is not None]
+        return min(limits, default=None)
 
     def _ending(self, worker: Worker, directory: str, *, late: str) -> Ending:
         tail = self._around.output.tail
@@ -205,7 +250,8 @@ class Calls:
         """Wait before the next try; return how the run ended if it ends meanwhile."""
         interrupts = self._around.interrupts
         begin = time.monotonic() + self._delay_seconds
-        until = begin if self._deadline is None else min(begin, self._deadline)
+        limit = self._next_deadline
+        until = begin if limit is None else min(begin, limit)
         while time.monotonic() < until and not interrupts.is_stopping:
             interrupts.wait_until(until)
         if interrupts.is_stopping:

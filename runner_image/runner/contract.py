@@ -133,6 +133,11 @@ def failed_host_object(starts: str) -> str:
     return f"runs/{starts}/failed-host.json"
 
 
+def spending_object(run_id: str) -> str:
+    """Name of what a run with a limit on its cost has cost by now."""
+    return f"runs/{run_id}/spending.json"
+
+
 def metrics_object(starts: str, host: int) -> str:
     """Name of what one host of a run has used, over time; see `starts_prefix`."""
     return f"runs/{starts}/metrics/host-{host}.json"

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .calling import Calls, Surroundings
+from .calling import Calls, Surroundings, spending_of
 from .contract import (
     EXIT_MOVED_ON,
     EXIT_OBJECT_REFUSED,
@@ -97,6 +97,7 @@ class Supervisor:
         siblings = Siblings(self._store, self._job, self._host, self._starts, environ)
         self._slice = Slice(self._store, self._job, self._host, self._starts, siblings)
         self._attempt, self._before = 0, Before()
+        self._spending = spending_of(job, self._store, self._host, leaving)
         self._output = Output(self._on_entry)
         self._reporter = self._make_reporter()
         self._page = RunPage(api_of(self._job, self._environ))
@@ -163,6 +164,8 @@ class Supervisor:
             raise Fault(EXIT_TERMINATED, message)
         if self._host == 0 and not is_flow(self._job):
             self._reporter.set_state(State("RUNNING", "Running"))
+        if self._spending:
+            self._spending.begin(again=self._restarts > 0)
         reason = self._before.disturbed
         if self._attempt:
             # An end of its own leaves a result, and nothing starts again after it.
@@ -247,6 +250,7 @@ class Supervisor:
             output=self._output,
             reporter=self._reporter,
             interrupts=self._interrupts,
+            spending=self._spending,
         )
         self._interrupts.hold()
         return Calls(self._job, task, around).run()

@@ -148,6 +148,7 @@ VALUES = {
     "zones": ("us-central1-a, us-central1-b", ("us-central1-a", "us-central1-b")),
     "prebuilt": ("Volume", "volume"),
     "job_variables": ('{"queue_name": "tpus"}', {"queue_name": "tpus"}),
+    "prices": ('{"v6e:spot": 1.1, "H100": 8}', {"tpu-v6e:spot": 1.1, "h100": 8.0}),
 }
 
 

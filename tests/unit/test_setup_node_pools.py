@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kinetic_flows.clients.google.apis import GoogleApis
-from kinetic_flows.core.accelerators import list_accelerators, parse_accelerator
+from kinetic_flows.core.accelerators import list_accelerators, parse_accelerator, prices
 from kinetic_flows.core.errors import AcceleratorError, ConfigurationError, UsageError
 from kinetic_flows.platforms.gke.pool_use import use_of
-from kinetic_flows.platforms.gke.setup import costs, prices
+from kinetic_flows.platforms.gke.setup import costs
 from kinetic_flows.platforms.gke.setup.clusters.cluster import describe, node_pools
 from kinetic_flows.platforms.gke.setup.clusters.cluster_messages import lacks, wanted_cluster
 from kinetic_flows.platforms.gke.setup.clusters.pool_list import found_pools, named_pool
@@ -28,6 +28,7 @@ from kinetic_flows.platforms.gke.setup.clusters.pool_options import parse_pools,
 from kinetic_flows.platforms.gke.setup.clusters.quota import Quota, metric_of, shortages
 from kinetic_flows.platforms.gke.setup.clusters.zones import check_zones
 from kinetic_flows.platforms.gke.setup.kubernetes.kueue import queue_objects
+from kinetic_flows.platforms.gke.setup.prices import FREE_TIER_MONTHLY
 from kinetic_flows.platforms.gke.setup.request import PoolRequest, SetupRequest
 
 ZONAL = SetupRequest(project="my-project", location="us-central1-a", cluster="lab")
@@ -300,7 +301,7 @@ def test_the_page_has_the_prices_that_are_shown():
     chips = [prices.node_hourly(parse_accelerator(name)) for name in ("v5e-1", "v5p", "v6e-1")]
     assert f"{chips[0]:.2f}, {chips[1] / 4:.2f}, {chips[2]:.2f}" in page
     assert prices.AS_OF in " ".join(page.split())
-    assert f"{prices.FREE_TIER_MONTHLY:.2f}" in page
+    assert f"{FREE_TIER_MONTHLY:.2f}" in page
 
 
 def test_a_pool_costs_nothing_while_idle_and_what_is_not_known_is_not_invented():

@@ -11,9 +11,9 @@ from itertools import groupby
 from textwrap import wrap
 from typing import Any, TextIO
 
+from kinetic_flows.core.accelerators.prices import AS_OF, REGION
 from kinetic_flows.core.display import for_line
 from kinetic_flows.core.settings.settings import process_environment
-from kinetic_flows.platforms.gke.setup import prices
 from kinetic_flows.platforms.gke.setup.model import Action, Change
 
 MARKS: Mapping[Action, str] = {
@@ -139,7 +139,7 @@ def cost_lines(changes: Iterable[Change]) -> Iterator[Line]:
         note = f" ({cost.note})" if cost.note and not cost.monthly_usd else ""
         hourly = "not known" if cost.hourly_usd is None else dollars(cost.hourly_usd)
         yield Line(text=f"{_called(change)}: {hourly}{note}", indent=4)
-    when = f"of {prices.REGION}, put down in {prices.AS_OF}"
+    when = f"of {REGION}, put down in {AS_OF}"
     yield Line(text=f"by Google's list prices {when}; {PRICES} knows yours", style=DIM)
 
 

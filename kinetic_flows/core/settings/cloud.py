@@ -10,6 +10,7 @@ from kinetic_flows.core.errors import ConfigurationError
 from kinetic_flows.core.settings import cloud_names
 from kinetic_flows.core.settings import values as check
 from kinetic_flows.core.settings.pool_variables import check_job_variables
+from kinetic_flows.core.settings.price_values import check_prices
 from kinetic_flows.core.settings.table import (
     DEFAULT,
     Givers,
@@ -176,6 +177,10 @@ class CloudSettings:
     job_variables: Mapping[str, Any] = field(metadata=row(check_job_variables, lambda _: {}))
     """`KINETIC_JOB_VARIABLES`: variables of the work pool's job template for every run, as a JSON
     object, such as `{"service_account_name": "trainer"}`."""
+
+    prices: Mapping[str, float] = field(metadata=row(check_prices, lambda _: {}))
+    """`KINETIC_PRICES`: what an hour of a chip costs, in US dollars by the accelerator's family, as
+    a JSON object such as `{"tpu-v6e": 2.1, "h100:spot": 4.5}` or a file with one."""
 
     credentials: ProfileCredentials | None = field(default=None, repr=False)
     """The profile's Google credentials; None for Application Default Credentials."""

@@ -22,6 +22,7 @@ from kinetic_flows.core.settings.cloud import (
     DEFAULT_RETENTION_DAYS,
     CloudSettings,
 )
+from kinetic_flows.core.settings.price_values import check_prices
 from kinetic_flows.core.settings.pyproject import (
     ACCELERATORS,
     OTHER_KEYS,
@@ -120,6 +121,9 @@ class Settings:
     retention_days: int = field(metadata=row(check.whole_number("days"), DEFAULT_RETENTION_DAYS))
     """`KINETIC_RETENTION_DAYS`: after how long a run's own objects expire."""
 
+    prices: Mapping[str, float] = field(metadata=row(check_prices, lambda _: {}))
+    """`KINETIC_PRICES`: what an hour of a chip, or of this machine, costs; see `own_prices`."""
+
     platform_is_explicit: bool
     """Whether `KINETIC_PLATFORM` itself chose the platform."""
 
@@ -135,6 +139,11 @@ class Settings:
 
     project_file: ProjectSettings | None = field(default=None, repr=False)
     """What the project's `pyproject.toml` says; None when it says nothing, or was not asked."""
+
+    @property
+    def own_prices(self) -> Mapping[str, float]:
+        """Prices that somebody has given: those of the cluster that is used, where one is."""
+        return self.prices if self.cloud is None else self.cloud.prices
 
     def required_cloud(self) -> CloudSettings:
         """Return the settings of Google Cloud.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kinetic_flows.core.accelerators import prices as machines
 from kinetic_flows.platforms.gke.setup import prices
 from kinetic_flows.platforms.gke.setup.clusters.pool_messages import CPU_DISK_GB
 from kinetic_flows.platforms.gke.setup.model import Cost
@@ -29,7 +30,7 @@ def cluster_cost(request: SetupRequest) -> Cost:
 
 def cpu_pool_cost(request: SetupRequest) -> Cost | None:
     """Return what the pool without accelerators costs, of which one node is always there."""
-    hourly = prices.machine_hourly(request.machine_type)
+    hourly = machines.machine_hourly(request.machine_type)
     if hourly is None:
         return None
     disk = CPU_DISK_GB * prices.DISK_MONTHLY_A_GB
@@ -43,7 +44,7 @@ def cpu_pool_cost(request: SetupRequest) -> Cost | None:
 def pool_cost(pool: PoolRequest) -> Cost:
     """Return what a node pool of an accelerator costs: nothing, while nothing runs there."""
     accelerator = pool.accelerator
-    hourly = prices.node_hourly(accelerator)
+    hourly = machines.node_hourly(accelerator)
     nodes = f"{pool.max_nodes} x {accelerator.machine_type}"
     if pool.reservation:
         # A reservation is paid whether it is used or not, and not by those who use it alone.
@@ -51,7 +52,7 @@ def pool_cost(pool: PoolRequest) -> Cost:
         return Cost(monthly_usd=0.0, note=note)
     if hourly is not None:
         return Cost(monthly_usd=0.0, hourly_usd=hourly * pool.max_nodes, note=nodes)
-    ordinary = prices.on_demand_hourly(accelerator)
+    ordinary = machines.on_demand_hourly(accelerator)
     if (accelerator.spot or accelerator.flex) and ordinary is not None:
         most = ordinary * pool.max_nodes
         way = "on Spot VMs" if accelerator.spot else "by flex-start"

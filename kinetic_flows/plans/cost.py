@@ -1,0 +1,116 @@
+"""What a run may cost: refused before anything is done for it where that cannot be held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.accelerators.prices import LOCAL, Price, price_of, priced_as
+from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.job_parts import CostLimit
+from kinetic_flows.core.money import dollars
+from kinetic_flows.core.settings.settings import Settings
+
+SECONDS_AN_HOUR = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCost:
+    """What a run would cost, an estimate by prices that are known.
+
+    Attributes:
+        hourly: US dollars for an hour of all its hosts.
+        source: Whose prices they are, in words.
+        runs: How many earlier runs are looked at that ended well.
+        median: What half of those cost less than, in US dollars; None for none.
+        last: What the last of them cost; None for none.
+    """
+
+    hourly: float
+    source: str
+    runs: int = 0
+    median: float | None = None
+    last: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values, for machines."""
+        return asdict(self)
+
+
+def planned_cost(price: Price | None, seconds: Sequence[float]) -> PlannedCost | None:
+    """Return what a run would cost; None where no price is known.
+
+    Args:
+        price: What an hour costs.
+        seconds: How long earlier runs took, the newest first.
+    """
+    if price is None:
+        return None
+    costs = [price.hourly * each / SECONDS_AN_HOUR for each in seconds]
+    return PlannedCost(
+        hourly=price.hourly,
+        source=price.source,
+        runs=len(costs),
+        median=median(costs) if costs else None,
+        last=costs[0] if costs else None,
+    )
+
+
+def check_max_cost(
+    limit: float, accelerators: Sequence[Accelerator], settings: Settings, *, is_here: bool
+) -> tuple[str, ...]:
+    """Refuse a limit on what cannot be counted, and return what the person should know.
+
+    Args:
+        limit: What a run may cost, in US dollars.
+        accelerators: What it may run on.
+        settings: The settings in force.
+        is_here: Whether it runs on this machine, whatever it stands for.
+
+    Raises:
+        UsageError: What an hour of one of them costs is not known.
+    """
+    own = settings.own_prices
+    unknown = [each for each in accelerators if price_of(each, own, is_here=is_here) is None]
+    if unknown and is_here:
+        told = f"max_cost={limit:g} does nothing on this machine, an hour of which has no price"
+        return (f"{told}; KINETIC_PRICES='{{\"{LOCAL}\": 1.5}}' gives it one",)
+    if unknown:
+        raise UsageError(
+            f"max_cost is {limit:g}, and what an hour of {unknown[0]} costs is not known",
+            value=limit,
+            hint=f"say it in US dollars, as KINETIC_PRICES='{{\"{priced_as(unknown[0])}\": 1.5}}' "
+            f"for {_what(unknown[0])}, or leave max_cost out",
+        )
+    return ()
+
+
+def cost_limit(
+    limit: float | None, accelerator: Accelerator, settings: Settings, *, is_here: bool
+) -> CostLimit | None:
+    """Return what a run's process is told of what it may cost; None for no limit.
+
+    Args:
+        limit: What it may cost, in US dollars; None for any amount.
+        accelerator: What it runs on.
+        settings: The settings in force.
+        is_here: Whether it runs on this machine, whatever it stands for.
+    """
+    if limit is None:
+        return None
+    price = price_of(accelerator, settings.own_prices, is_here=is_here)
+    return None if price is None else CostLimit(hourly=price.hourly, limit=limit)
+
+
+def hourly_words(accelerator: Accelerator, price: Price) -> str:
+    """Say what an hour costs: `about $21.60 an hour (8 x $2.70)`."""
+    each = accelerator.count or accelerator.hosts
+    several = f" ({each} x {dollars(price.hourly / each)})" if each > 1 else ""
+    return f"about {dollars(price.hourly)} an hour{several}"
+
+
+def _what(accelerator: Accelerator) -> str:
+    return "an hour of each chip" if accelerator.count else "an hour of each node"
