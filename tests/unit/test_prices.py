@@ -29,9 +29,7 @@ from kinetic_flows.plans.cost import check_max_cost, cost_limit, hourly_words, p
         ("a100x2", 3, 6 * (2.93391 + 0.73948)),
     ],
 )
-def test_an_hour_costs_what_all_chips_of_all_hosts_do(
-    name: str, hosts: int, hourly: float
-) -> None:
+def test_an_hour_costs_what_all_chips_of_all_hosts_do(name: str, hosts: int, hourly: float) -> None:
     price = price_of(parse_accelerator(name).times(hosts=hosts), {})
     assert price is not None
     assert price.hourly == pytest.approx(hourly)
