@@ -20,17 +20,18 @@ from .endings import (
     terminated,
     timed_out,
 )
-from .idle import IdleWatch, idle_watch
 from .interrupts import Interrupts
 from .memory import count_kills, describe_kill
 from .outcome import BODY_FILE, read_outcome
 from .output import Output
 from .processes import Worker
 from .reporter import Reporter, SilentReporter
+from .sampler import Sampler
 from .stores import BucketStore, DirectoryStore
 from .worker import TASK_FILE
 
 if TYPE_CHECKING:
+    from .idle import IdleWatch
     from .spending import Spending
 
 REASON_CHARACTERS = 300
@@ -89,6 +90,7 @@ class Surroundings(NamedTuple):
         reporter: Told of states.
         interrupts: What asks for a stop.
         spending: Counts what the run costs; None where that has no limit.
+        sampler: Reads what they use.
     """
 
     entrance: Entrance
@@ -98,6 +100,7 @@ class Surroundings(NamedTuple):
     output: Output
     reporter: Reporter | SilentReporter
     interrupts: Interrupts
+    sampler: Sampler
     spending: Spending | None = None
 
 
@@ -130,6 +133,12 @@ class Calls:
 
     def run(self) -> Ending:
         """Call the function until it returns, and return how that ended."""
+        try:
+            return self._run()
+        finally:
+            self._around.sampler.end()
+
+    def _run(self) -> Ending:
         if self._limit_seconds is not None:
             self._deadline = time.monotonic() + self._limit_seconds
         if self._spending and self._spending.is_over:
@@ -161,7 +170,9 @@ class Calls:
             around.interrupts,
         )
         open_door(around.entrance, worker.pid, directory)
-        idle = idle_watch(self._job, around.environ, around.output.say, around.interrupts.wake)
+        idle = self._idle_watch()
+        around.sampler.begin()
+        around.sampler.watch(idle.note if idle else None)
         self._watch(worker, idle, directory)
         is_late = worker.exit_code is None and not around.interrupts.is_stopping
         # A call that was over in time counts, whatever still ran.
@@ -173,6 +184,15 @@ class Calls:
         close_door(around.entrance)
         why = (idle and idle.message) or self._too_long
         return self._ending(worker, directory, late=why if is_late else "")
+
+    def _idle_watch(self) -> IdleWatch | None:
+        # Jobs that were written by earlier clients do not say.
+        if not self._job.get("idle_timeout_seconds"):
+            return None
+        from .idle import idle_watch
+
+        around = self._around
+        return idle_watch(self._job, around.environ, around.output.say, around.interrupts.wake)
 
     def _lingers(self) -> dict[str, float]:
         """Return how long a worker may live on when its function has returned, or failed."""

@@ -1,9 +1,8 @@
-"""Whether the chips of a run do anything, read without its function's help.
+"""What the chips of a run do, read without its function's help.
 
 - GPUs: NVIDIA's management library keeps for how many per cent of every fifth of a second each was
   busy, for the last seconds (`nvmlDeviceGetSamples`), so that what was done between two looks
-  counts. A process of its own asks it, as a driver that hangs takes whoever asks along.
-  https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
+  counts. A process of its own asks it (`nvml.py`).
 - TPUs: no process that has none of their device files open does anything with them; of the one
   that has, libtpu's metrics server tells (`tpu_metrics.py`).
 
@@ -12,83 +11,44 @@ What cannot be told is unknown, and never taken for idle.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .contract import DEVICES_VARIABLE
-from .tpu_metrics import NoServer, duty_cycles, metric_ports
+from .nvml import ASK
+from .readings import ChipReading
+from .tpu_metrics import NoServer, TpuChips, metric_ports, read_chips
 
 BUSY, IDLE, UNKNOWN = "busy", "idle", "unknown"
 ANSWER_SECONDS = 60.0
-"""How long NVIDIA's driver may take to answer."""
+"""How long NVIDIA's driver may take to answer before that is spoken of."""
+
+WAIT_SECONDS = 2.0
+"""How long it is waited for at once: other readings are not to wait for it."""
 
 _TPU_FILES = re.compile(r"/dev/(?:accel|vfio/)[0-9]+")
 
-_ASK = """
-import ctypes, sys
-UTILIZATION = 1
-class Sample(ctypes.Structure):
-    _fields_ = [("time", ctypes.c_ulonglong), ("value", ctypes.c_ulonglong)]
-class Rates(ctypes.Structure):
-    _fields_ = [("gpu", ctypes.c_uint), ("memory", ctypes.c_uint)]
-class Gpu:
-    def __init__(self, number):
-        self.handle, self.last = ctypes.c_void_p(), 0
-        check(nvml.nvmlDeviceGetHandleByIndex_v2(number, ctypes.byref(self.handle)))
-    def use(self):
-        samples = self.samples()
-        if samples:
-            self.last = max(each.time for each in samples)
-            return max(each.value & 0xFFFFFFFF for each in samples)
-        rates = Rates()
-        check(nvml.nvmlDeviceGetUtilizationRates(self.handle, ctypes.byref(rates)))
-        return rates.gpu
-    def samples(self):
-        kind, count, last = ctypes.c_int(), ctypes.c_uint(), ctypes.c_ulonglong(self.last)
-        about = (self.handle, UTILIZATION, last, ctypes.byref(kind), ctypes.byref(count))
-        if nvml.nvmlDeviceGetSamples(*about, None) or not count.value:
-            return []
-        found = (Sample * count.value)()
-        return [] if nvml.nvmlDeviceGetSamples(*about, found) else found[: count.value]
-def check(code):
-    if code:
-        raise OSError("NVML says: " + nvml.nvmlErrorString(code).decode(errors="replace"))
-def gpus():
-    check(nvml.nvmlInit_v2())
-    count = ctypes.c_uint()
-    check(nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)))
-    return [Gpu(number) for number in range(count.value)]
-known = None
-for line in sys.stdin:
-    try:
-        if known is None:
-            nvml = ctypes.CDLL("libnvidia-ml.so.1")
-            nvml.nvmlErrorString.restype = ctypes.c_char_p
-            known = gpus()
-        used = [gpu.use() for gpu in known]
-        print("busy" if any(used) else "idle" if used else "unknown NVML knows no GPU", flush=True)
-    except (OSError, AttributeError) as error:
-        print("unknown", str(error).replace(chr(10), " "), flush=True)
-"""
-"""Answers every line of its input with one."""
-
 
 class Use(NamedTuple):
-    """Whether chips do anything.
+    """What chips do.
 
     Attributes:
         state: `busy`, `idle` or `unknown`.
-        why: Why it is unknown; empty where it is not.
+        why: Why it is unknown; empty where it is not, or where an answer is still waited for.
+        chips: What each chip does, as far as it is known.
     """
 
     state: str
     why: str = ""
+    chips: tuple[ChipReading, ...] = ()
 
 
 class GpuUse:
@@ -98,34 +58,56 @@ class GpuUse:
         environ: The variables of who may use them.
     """
 
+    kind = "gpu"
     chips = "GPU"
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _ASK],
+            [sys.executable, "-I", "-S", "-c", ASK],
             env=dict(environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        self._asked: float | None = None
+        self.name = ""
+        """What the driver calls them; empty before it has answered."""
 
     def read(self) -> Use:
-        """Ask, and wait for the answer."""
+        """Ask, and wait a while for the answer, or go on waiting for one that has not come."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
         try:
-            stdin.write(b"\n")
-            stdin.flush()
-            if not select.select([stdout], [], [], ANSWER_SECONDS)[0]:
-                return Use(UNKNOWN, f"the driver has not answered for {ANSWER_SECONDS:g} s")
-            answer = stdout.readline().decode(errors="replace").strip()
+            if self._asked is None:
+                self._asked = time.monotonic()
+                stdin.write(b"\n")
+                stdin.flush()
+            if not select.select([stdout], [], [], WAIT_SECONDS)[0]:
+                is_long = time.monotonic() - self._asked >= ANSWER_SECONDS
+                why = f"the driver has not answered for {ANSWER_SECONDS:g} s" if is_long else ""
+                return Use(UNKNOWN, why)
+            answer = stdout.readline()
         except (OSError, ValueError) as error:
             # Closed meanwhile, or who asked the driver has ended.
             return Use(UNKNOWN, str(error))
-        state, _, why = answer.partition(" ")
-        return Use(state or UNKNOWN, why or ("" if state else "who asked the driver has ended"))
+        self._asked = None
+        if not answer:
+            return Use(UNKNOWN, "who asked the driver has ended")
+        return self._used(json.loads(answer))
+
+    def _used(self, answer: Mapping[str, Any]) -> Use:
+        if "gpus" not in answer:
+            return Use(UNKNOWN, answer["why"])
+        self.name = answer["name"]
+        gpus = answer["gpus"]
+        chips = tuple(_gpu_reading(each) for each in gpus)
+        if any(each.get("most") for each in gpus):
+            return Use(BUSY, "", chips)
+        why = next((each["why"] for each in gpus if each["why"]), "")
+        why = why if gpus else "NVML knows no GPU"
+        return Use(UNKNOWN if why else IDLE, why, chips)
 
     def close(self) -> None:
         """End the process that asks."""
@@ -139,6 +121,16 @@ class GpuUse:
                     stream.close()
 
 
+def _gpu_reading(gpu: Mapping[str, Any]) -> ChipReading:
+    mean = gpu.get("mean")
+    return ChipReading(
+        used_percent=None if mean is None else round(mean, 1),
+        memory_bytes=gpu.get("memory"),
+        memory_total_bytes=gpu.get("total"),
+        power_watts=gpu.get("watts"),
+    )
+
+
 class TpuUse:
     """Asks about the TPU chips of this container.
 
@@ -147,7 +139,9 @@ class TpuUse:
         root: Where the file system's root is.
     """
 
+    kind = "tpu"
     chips = "TPU chip"
+    name = ""
 
     def __init__(self, environ: Mapping[str, str], root: str = "/") -> None:
         self._ports = metric_ports(environ)
@@ -156,36 +150,58 @@ class TpuUse:
 
     def read(self) -> Use:
         """Ask every process that may have chips."""
-        found: list[float] = []
-        problem, is_served = "", False
+        found: list[TpuChips] = []
+        problem = ""
         for port in self._ports:
             try:
-                found += duty_cycles(port)
-                is_served = True
+                found.append(read_chips(port))
             except NoServer:
                 continue
             except (OSError, ValueError) as error:
                 problem = f"libtpu's metrics server at port {port}: {error}"
-        if any(found):
+        chips = tuple(chip for each in found for chip in _tpu_readings(each))
+        cycles = [cycle for each in found for cycle in each.duty_cycles]
+        if any(cycles):
             self._has_answered = True
-            return Use(BUSY)
+            return Use(BUSY, "", chips)
         if problem:
-            return Use(UNKNOWN, problem)
-        if is_served:
-            return self._without_work(found)
+            return Use(UNKNOWN, problem, chips)
+        if found:
+            return self._without_work(cycles, chips)
         if not is_held(self._processes):
             return Use(IDLE)
         return Use(UNKNOWN, "a process has the chips open, and serves no metrics of libtpu")
 
-    def _without_work(self, found: list[float]) -> Use:
+    def _without_work(self, cycles: list[float], chips: tuple[ChipReading, ...]) -> Use:
         # Before the first program is loaded there may be no numbers, and on other versions never.
-        if found or self._has_answered:
+        if cycles or self._has_answered:
             self._has_answered = True
-            return Use(IDLE)
-        return Use(UNKNOWN, "libtpu says nothing of how busy the chips are")
+            return Use(IDLE, "", chips)
+        return Use(UNKNOWN, "libtpu says nothing of how busy the chips are", chips)
 
     def close(self) -> None:
         """Do nothing: nothing is kept open."""
+
+
+def _tpu_readings(found: TpuChips) -> list[ChipReading]:
+    """Return a reading for each chip of a process.
+
+    Duty cycles are a chip's, memory is each TensorCore's device, of which a chip has one or two.
+    """
+    used, totals = found.memory_bytes, found.memory_total_bytes
+    count = len(found.duty_cycles) or len(used)
+    each = len(used) // count if count else 0
+    readings = []
+    for number in range(count):
+        cores = slice(number * each, (number + 1) * each)
+        readings.append(
+            ChipReading(
+                used_percent=found.duty_cycles[number] if found.duty_cycles else None,
+                memory_bytes=sum(used[cores]) if each else None,
+                memory_total_bytes=sum(totals[cores]) if each and totals[cores] else None,
+            )
+        )
+    return readings
 
 
 Reader = GpuUse | TpuUse

@@ -10,13 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from .contract import (
-    EXIT_OBJECT_UNAVAILABLE,
-    EXIT_RESULT_NOT_WRITTEN,
-    Fault,
-    StoreAway,
-    pieces_of,
-)
+from .contract import pieces_of
+from .store_faults import unavailable, unwritten
 
 STREAMED_FROM_BYTES = 64 << 20
 """Objects larger than this are read and written in pieces rather than in memory."""
@@ -26,17 +21,6 @@ PIECE_BYTES = 8 << 20
 
 INCOMING = ".incoming"
 LOCK = ".lock"
-
-_REFUSALS = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
-    | {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL}
-)
-
-_AWAY = frozenset(
-    # Of `requests`, `urllib3`, `google.auth` and `google.api_core`: no answer, or none in time.
-    {"ConnectionError", "Timeout", "ChunkedEncodingError", "TransportError", "RetryError"}
-    | {"ProtocolError", "ServerError", "TooManyRequests"}
-)
 
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -57,7 +41,7 @@ class DirectoryStore:
         try:
             return open(self._path(name), "rb")
         except OSError as error:
-            raise _unavailable(name, error) from error
+            raise unavailable(name, error) from error
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """Yield an object's content; raise `Fault` when it cannot be read."""
@@ -72,7 +56,7 @@ class DirectoryStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unavailable(name, error) from error
+            raise unavailable(name, error) from error
 
     def has(self, name: str) -> bool:
         """Whether there is an object."""
@@ -97,7 +81,20 @@ class DirectoryStore:
             finally:
                 _remove(written)
         except OSError as error:
-            raise _unwritten(name, error) from error
+            raise unwritten(name, error) from error
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object, in the place of one that is there."""
+        target = self._path(name)
+        try:
+            written = self._write_unnamed(data, None)
+            try:
+                _make_private(os.path.dirname(target))
+                os.replace(written, target)
+            finally:
+                _remove(written)
+        except OSError as error:
+            raise unwritten(name, error) from error
 
     def read_generation(self, name: str) -> tuple[bytes | None, str | None]:
         """Return an object and what names this version of it; twice None when there is none."""
@@ -123,7 +120,7 @@ class DirectoryStore:
             finally:
                 _remove(written)
         except OSError as error:
-            raise _unwritten(name, error) from error
+            raise unwritten(name, error) from error
 
     def _path(self, name: str) -> str:
         return os.path.join(self._root, name)
@@ -196,7 +193,7 @@ class BucketStore:
                 return streamed
             return io.BytesIO(self._download(blob))
         except Exception as error:
-            raise _unavailable(name, error) from error
+            raise unavailable(name, error) from error
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """Yield an object's content; raise `Fault` when it cannot be read.
@@ -213,7 +210,7 @@ class BucketStore:
             except RequestRangeNotSatisfiable:
                 return
             except Exception as error:
-                raise _unavailable(name, error) from error
+                raise unavailable(name, error) from error
             yield piece
             position += len(piece)
             if len(piece) < PIECE_BYTES:
@@ -228,14 +225,14 @@ class BucketStore:
         except NotFound:
             return None
         except Exception as error:
-            raise _unavailable(name, error) from error
+            raise unavailable(name, error) from error
 
     def has(self, name: str) -> bool:
         """Whether there is an object."""
         try:
             return bool(self._blob(name).exists())
         except Exception as error:
-            raise _unavailable(name, error) from error
+            raise unavailable(name, error) from error
 
     def put_if_absent(self, name: str, head: bytes, body: str | None = None) -> bool:
         """Write an object unless its name is taken; return whether this call wrote it.
@@ -252,8 +249,15 @@ class BucketStore:
         except PreconditionFailed:
             return False
         except Exception as error:
-            raise _unwritten(name, error) from error
+            raise unwritten(name, error) from error
         return True
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object, in the place of one that is there."""
+        try:
+            self._blob(name).upload_from_string(data)
+        except Exception as error:
+            raise unwritten(name, error) from error
 
     def read_generation(self, name: str) -> tuple[bytes | None, str | None]:
         """Return an object and what names this version of it; twice None when there is none."""
@@ -270,7 +274,7 @@ class BucketStore:
             except PreconditionFailed:
                 continue
             except Exception as error:
-                raise _unavailable(name, error) from error
+                raise unavailable(name, error) from error
 
     def replace(self, name: str, data: bytes, generation: str | None) -> bool:
         """Write an object if its generation is still the one given (None: if there is none).
@@ -285,7 +289,7 @@ class BucketStore:
         except PreconditionFailed:
             return False
         except Exception as error:
-            raise _unwritten(name, error) from error
+            raise unwritten(name, error) from error
         return True
 
     def _download(self, blob: Any) -> bytes:
@@ -359,28 +363,3 @@ def _remove(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         return
-
-
-def _unavailable(name: str, error: Exception) -> Fault:
-    return _fault(error, EXIT_OBJECT_UNAVAILABLE, f"the object {name} cannot be fetched")
-
-
-def _unwritten(name: str, error: Exception) -> Fault:
-    return _fault(error, EXIT_RESULT_NOT_WRITTEN, f"the object {name} cannot be written")
-
-
-def _fault(error: Exception, exit_code: int, what: str) -> Fault:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-    kind = StoreAway if _is_away(error) else Fault
-    return kind(exit_code, f"{what}: {reason}")
-
-
-def _is_away(error: BaseException) -> bool:
-    """Whether an error says that the store may answer later, and not that it refuses."""
-    if isinstance(error, OSError) and type(error).__module__ == "builtins":
-        return error.errno not in _REFUSALS
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if names & _AWAY:
-        return True
-    code = getattr(error, "code", None)
-    return code in (408, 429) or (isinstance(code, int) and code >= 500)

@@ -26,6 +26,7 @@ from .contract import (
     Fault,
     host_result_object,
     make_header,
+    metrics_object,
     read_header,
     seal,
     start_object,
@@ -52,6 +53,7 @@ from .prefect_api import api_of
 from .preparing import Start, is_flow, prepare
 from .reporter import Reporter, SilentReporter
 from .run_page import RunPage
+from .sampler import sampler_of
 from .siblings import Siblings
 from .slices import Slice
 from .stores import open_store
@@ -242,6 +244,7 @@ class Supervisor:
             api=api_of(self._job, self._environ),
         )
         task, environ, handed = prepare(start)
+        sampler = sampler_of(start, environ, metrics_object(self._starts, self._host))
         around = Surroundings(
             entrance=self._entrance,
             scratch=self._scratch,
@@ -251,6 +254,7 @@ class Supervisor:
             reporter=self._reporter,
             interrupts=self._interrupts,
             spending=self._spending,
+            sampler=sampler,
         )
         self._interrupts.hold()
         return Calls(self._job, task, around).run()

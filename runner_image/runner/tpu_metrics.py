@@ -15,6 +15,7 @@ import errno
 import socket
 import struct
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 PORTS_VARIABLE = "TPU_RUNTIME_METRICS_PORTS"
 DEFAULT_PORTS = "8431"
@@ -25,6 +26,8 @@ _NOBODY = (errno.ECONNREFUSED, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 _PATH = "/tpu.monitoring.runtime.RuntimeMetricService/GetRuntimeMetric"
 _DUTY_CYCLE = b"tpu.runtime.tensorcore.dutycycle.percent"
+_MEMORY = b"tpu.runtime.hbm.memory.usage.bytes"
+_MEMORY_TOTAL = b"tpu.runtime.hbm.memory.total.bytes"
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _AWAY = 0, 1, 3, 4, 6, 7
 _END_STREAM, _ACKNOWLEDGED, _END_HEADERS, _PADDED = 1, 1, 4, 8
@@ -37,14 +40,29 @@ class NoServer(Exception):
     """Nothing listens at a port: no process has chips, or libtpu serves no metrics."""
 
 
+class TpuChips(NamedTuple):
+    """What a process's chips do, in their order.
+
+    Attributes:
+        duty_cycles: For how many per cent of the last moments each chip was busy; none before its
+            first program.
+        memory_bytes: How much HBM of each device is taken; a chip is one device or two.
+        memory_total_bytes: How much each has.
+    """
+
+    duty_cycles: list[float]
+    memory_bytes: list[int]
+    memory_total_bytes: list[int]
+
+
 def metric_ports(environ: Mapping[str, str]) -> list[int]:
     """Return the ports of the metrics servers of processes with these variables."""
     named = environ.get(PORTS_VARIABLE) or DEFAULT_PORTS
     return [int(port) for port in named.split(",") if port.strip().isdigit()]
 
 
-def duty_cycles(port: int) -> list[float]:
-    """Return for how many per cent of the last moments each chip was busy; maybe for none.
+def read_chips(port: int) -> TpuChips:
+    """Return what the chips of the process do that serves metrics at a port.
 
     Args:
         port: Where a metrics server listens on this host.
@@ -54,6 +72,16 @@ def duty_cycles(port: int) -> list[float]:
         ValueError: What answers is none, or does not know of duty cycles.
         OSError: It does not answer.
     """
+    cycles = _metric(port, _DUTY_CYCLE)
+    try:
+        memory, total = _metric(port, _MEMORY), _metric(port, _MEMORY_TOTAL)
+    except (NoServer, OSError, ValueError):
+        # What they are busy with matters more.
+        memory, total = [], []
+    return TpuChips(cycles, [int(each) for each in memory], [int(each) for each in total])
+
+
+def _metric(port: int, name: bytes) -> list[float]:
     try:
         connection = socket.create_connection(("localhost", port), ANSWER_SECONDS)
     except OSError as error:
@@ -61,11 +89,11 @@ def duty_cycles(port: int) -> list[float]:
             raise
         raise NoServer(f"nothing listens at port {port}") from error
     with connection:
-        request = bytes([0x0A, len(_DUTY_CYCLE)]) + _DUTY_CYCLE
+        request = bytes([0x0A, len(name)]) + name
         connection.sendall(_request(port, request))
         message = _answer(connection)
     try:
-        return list(_gauges(message))
+        return [value for _, value in sorted(_gauges(message), key=lambda each: each[0])]
     except (IndexError, struct.error, TypeError) as error:
         raise ValueError(f"the answer is no metric: {message[:40]!r}") from error
 
@@ -139,12 +167,27 @@ def _received(connection: socket.socket, count: int) -> bytes:
 # Protocol Buffers: https://protobuf.dev/programming-guides/encoding/
 
 
-def _gauges(response: bytes) -> Iterator[float]:
-    """Yield the numbers in a `MetricResponse`: metric.metrics.gauge, of doubles or integers."""
+def _gauges(response: bytes) -> Iterator[tuple[int, float]]:
+    """Yield the numbers of a `MetricResponse` with the devices that they are of.
+
+    They are metric.metrics.gauge, of doubles or integers, beside metric.metrics.attribute, whose
+    value is the device's number.
+    """
     for metric in _inside(response, 1):
         for one in _inside(metric, 3):
+            device = _device(one)
             for gauge in _inside(one, 3):
-                yield from _numbers(gauge)
+                for number in _numbers(gauge):
+                    yield device, number
+
+
+def _device(metric: bytes) -> int:
+    for attribute in _inside(metric, 1):
+        for value in _inside(attribute, 2):
+            for _, number in _fields(value):
+                if isinstance(number, int):
+                    return number
+    return 0
 
 
 def _numbers(gauge: bytes) -> Iterator[float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from kinetic_flows.runner_image.runner.chip_use import BUSY, IDLE, UNKNOWN, GpuUse, Use
+from kinetic_flows.runner_image.runner.readings import ChipReading
 
 from kinetic_flows.core.job import EXIT_RAISED
 from loopback.tools import find_tool
@@ -86,17 +87,29 @@ def test_a_gpu_that_cannot_be_read_ends_nothing_and_is_told_once(tmp_path: Path,
     assert job.envelope().header.status == "returned"
 
 
+def a_gpu(used_percent: float, number: int) -> ChipReading:
+    """Return what the library says of a GPU."""
+    return ChipReading(
+        used_percent=used_percent,
+        memory_bytes=number << 30,
+        memory_total_bytes=80 << 30,
+        power_watts=100.5,
+    )
+
+
 def test_gpus_are_busy_as_long_as_one_is(gpu: Gpu) -> None:
     reader = GpuUse(gpu.environ)
     try:
         gpu.uses(0, 0)
-        assert reader.read() == Use(IDLE)
+        assert reader.read().state == IDLE
         gpu.uses(0, 1)
-        assert reader.read() == Use(BUSY)
+        assert reader.read() == Use(BUSY, "", (a_gpu(0, 1), a_gpu(1, 2)))
+        assert reader.name == "NVIDIA Stand-in"
         gpu.uses(0, 0)
-        assert reader.read() == Use(IDLE)
+        assert reader.read().state == IDLE
         gpu.fails(3)
-        assert reader.read() == Use(UNKNOWN, "NVML says: error 3")
+        nothing = (ChipReading(), ChipReading())
+        assert reader.read() == Use(UNKNOWN, "NVML says: error 3", nothing)
     finally:
         reader.close()
     assert reader.read().state == UNKNOWN

@@ -1,5 +1,6 @@
 /* Stands in for NVIDIA's management library: GPUs are as busy as the file says that
- * STAND_IN_NVML names, a number for each, or fail with a code: "error 3".
+ * STAND_IN_NVML names, a number for each, or fail with a code: "error 3". The first has 1 GiB of
+ * its memory taken, the second 2 GiB and so on.
  * https://docs.nvidia.com/deploy/nvml-api/
  */
 #include <stdio.h>
@@ -9,6 +10,7 @@ enum { MOST = 16, NVML_SUCCESS = 0, NVML_ERROR_UNKNOWN = 999 };
 
 typedef struct { unsigned long long time, value; } sample;
 typedef struct { unsigned int gpu, memory; } rates;
+typedef struct { unsigned long long total, free, used; } memory;
 
 static int read_all(unsigned int *uses, unsigned int *count)
 {
@@ -49,6 +51,29 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned int number, void **device)
     return NVML_SUCCESS;
 }
 
+int nvmlDeviceGetName(void *device, char *text, unsigned int length)
+{
+    snprintf(text, length, "NVIDIA Stand-in");
+    return NVML_SUCCESS;
+}
+
+int nvmlDeviceGetMemoryInfo(void *device, memory *found)
+{
+    unsigned int uses[MOST], known;
+    int code = read_all(uses, &known);
+    found->total = 80ULL << 30;
+    found->used = (unsigned long long)(unsigned long)device << 30;
+    found->free = found->total - found->used;
+    return code;
+}
+
+int nvmlDeviceGetPowerUsage(void *device, unsigned int *milliwatts)
+{
+    unsigned int uses[MOST], known;
+    *milliwatts = 100500;
+    return read_all(uses, &known);
+}
+
 int nvmlDeviceGetSamples(void *device, int type, unsigned long long last, int *kind,
                          unsigned int *count, sample *samples)
 {
@@ -59,7 +84,7 @@ int nvmlDeviceGetSamples(void *device, int type, unsigned long long last, int *k
     *kind = 1;
     *count = 1;
     if (samples) {
-        samples[0].time = last + type;
+        samples[0].time = last + 1;
         samples[0].value = uses[(unsigned long)device - 1];
     }
     return NVML_SUCCESS;

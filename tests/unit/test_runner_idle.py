@@ -21,17 +21,21 @@ from kinetic_flows.runner_image.runner.chip_use import (
     reader_of,
 )
 from kinetic_flows.runner_image.runner.idle import IdleWatch
-from kinetic_flows.runner_image.runner.tpu_metrics import PORTS_VARIABLE, duty_cycles, metric_ports
+from kinetic_flows.runner_image.runner.readings import ChipReading
+from kinetic_flows.runner_image.runner.tpu_metrics import PORTS_VARIABLE, metric_ports, read_chips
 
 from runner_jobs import Job
 
 RETURNS = "def main():\n    return 1\n"
 SERVICE = "tpu.monitoring.runtime.RuntimeMetricService"
 DUTY_CYCLE = b"tpu.runtime.tensorcore.dutycycle.percent"
+MEMORY = b"tpu.runtime.hbm.memory.usage.bytes"
+MEMORY_TOTAL = b"tpu.runtime.hbm.memory.total.bytes"
+HBM_BYTES = 32 << 30
 
 
 def a_watch(said: list[str], limit_seconds: float = 600.0) -> IdleWatch:
-    return IdleWatch(limit_seconds, TpuUse({}), said.append, lambda: said.append("woken"))
+    return IdleWatch(limit_seconds, 0.0, "TPU chip", said.append, lambda: said.append("woken"))
 
 
 @pytest.mark.parametrize("devices", ["", "tpu:8", "gpu:1"])
@@ -60,7 +64,6 @@ def test_a_machine_without_nvidias_library_is_unknown(tmp_path: Path) -> None:
 def test_a_pause_of_the_chips_is_forgotten_when_they_are_used_again() -> None:
     said: list[str] = []
     watch = a_watch(said)
-    watch.begin_at(0.0)
     for now, state in ((100, IDLE), (590, IDLE), (595, BUSY), (600, IDLE), (1190, IDLE)):
         watch.note(Use(state), now)
     assert (watch.message, said) == ("", [])
@@ -74,7 +77,6 @@ def test_a_pause_of_the_chips_is_forgotten_when_they_are_used_again() -> None:
 def test_what_is_unknown_is_not_taken_for_idle() -> None:
     said: list[str] = []
     watch = a_watch(said)
-    watch.begin_at(0.0)
     for now in range(0, 6000, 100):
         watch.note(Use(UNKNOWN, "the driver sleeps") if now % 500 == 0 else Use(IDLE), float(now))
     assert watch.message == ""
@@ -90,6 +92,7 @@ class MetricsServer:
 
     def __init__(self) -> None:
         self.duty_cycles: list[float] = []
+        self.memory_bytes: list[int] = []
         self.knows = True
         handler = grpc.unary_unary_rpc_method_handler(self._answer)
         handlers = grpc.method_handlers_generic_handler(SERVICE, {"GetRuntimeMetric": handler})
@@ -102,23 +105,37 @@ class MetricsServer:
         self._server.stop(None).wait()
 
     def _answer(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        assert request == bytes([0x0A, len(DUTY_CYCLE)]) + DUTY_CYCLE
-        if not self.knows:
+        name = request[2:]
+        assert request == bytes([0x0A, len(name)]) + name
+        gauges = {
+            DUTY_CYCLE: [b"\x09" + struct.pack("<d", each) for each in self.duty_cycles],
+            MEMORY: [b"\x10" + _varint(each) for each in self.memory_bytes],
+            MEMORY_TOTAL: [b"\x10" + _varint(HBM_BYTES) for _ in self.memory_bytes],
+        }
+        if not self.knows or (name != DUTY_CYCLE and not self.memory_bytes):
             context.abort(grpc.StatusCode.NOT_FOUND, "no such metric")
         metrics = b"".join(
             # A metric's attribute, its time and its gauge.
-            _part(3, _part(1, b"\x0a\x09device-id") + _part(2, b"\x08\x05") + _part(3, gauge))
-            for gauge in (b"\x09" + struct.pack("<d", each) for each in self.duty_cycles)
+            _part(3, _device(number) + _part(2, b"\x08\x05") + _part(3, gauge))
+            for number, gauge in reversed(list(enumerate(gauges[name])))
         )
-        return _part(1, _part(1, DUTY_CYCLE) + _part(2, b"x" * 300) + metrics)
+        return _part(1, _part(1, name) + _part(2, b"x" * 300) + metrics)
+
+
+def _device(number: int) -> bytes:
+    return _part(1, b"\x0a\x09device-id" + _part(2, b"\x18" + _varint(number)))
 
 
 def _part(number: int, data: bytes) -> bytes:
-    size, length = len(data), b""
-    while size > 0x7F:
-        length += bytes([size & 0x7F | 0x80])
-        size >>= 7
-    return bytes([number << 3 | 2]) + length + bytes([size]) + data
+    return bytes([number << 3 | 2]) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    data = b""
+    while value > 0x7F:
+        data += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return data + bytes([value])
 
 
 @pytest.fixture
@@ -139,18 +156,28 @@ def a_tpu(root: Path, port: int, *open_files: str) -> TpuUse:
 
 def test_duty_cycles_are_read_of_every_chip(metrics: MetricsServer) -> None:
     metrics.duty_cycles = [12.5, 0.0, 99.75, 3.0]
-    assert duty_cycles(metrics.port) == [12.5, 0.0, 99.75, 3.0]
+    assert read_chips(metrics.port).duty_cycles == [12.5, 0.0, 99.75, 3.0]
 
 
 def test_tpus_are_busy_as_long_as_one_is(tmp_path: Path, metrics: MetricsServer) -> None:
     reader = a_tpu(tmp_path, metrics.port, "/dev/accel0")
     assert reader.read().state == UNKNOWN
     metrics.duty_cycles = [0.0, 0.5]
-    assert reader.read() == Use(BUSY)
+    assert reader.read() == Use(BUSY, "", (ChipReading(0.0), ChipReading(0.5)))
     metrics.duty_cycles = [0.0, 0.0]
-    assert reader.read() == Use(IDLE)
+    assert reader.read() == Use(IDLE, "", (ChipReading(0.0), ChipReading(0.0)))
     metrics.duty_cycles = []
     assert reader.read() == Use(IDLE)
+
+
+def test_memory_of_a_chip_is_that_of_its_cores(tmp_path: Path, metrics: MetricsServer) -> None:
+    metrics.duty_cycles = [50.0, 75.0]
+    metrics.memory_bytes = [1 << 30, 2 << 30, 3 << 30, 4 << 30]
+    chips = a_tpu(tmp_path, metrics.port, "/dev/accel0").read().chips
+    assert chips == (
+        ChipReading(50.0, 3 << 30, 2 * HBM_BYTES),
+        ChipReading(75.0, 7 << 30, 2 * HBM_BYTES),
+    )
 
 
 def test_a_server_that_knows_nothing_of_duty_cycles_is_unknown(

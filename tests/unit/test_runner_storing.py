@@ -14,7 +14,7 @@ from google.api_core import exceptions as google
 from google.auth.exceptions import TransportError
 from kinetic_flows.runner_image.runner.contract import Fault, StoreAway
 from kinetic_flows.runner_image.runner.interrupts import Interrupts
-from kinetic_flows.runner_image.runner.stores import _is_away
+from kinetic_flows.runner_image.runner.store_faults import is_away
 from kinetic_flows.runner_image.runner.storing import store_patiently
 
 from kinetic_flows.core.job import EXIT_RESULT_NOT_WRITTEN
@@ -84,7 +84,7 @@ def test_a_refusal_is_not_waited_for(interrupts: Interrupts) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "is_away"),
+    ("error", "may_pass"),
     [
         (google.ServiceUnavailable("503"), True),
         (google.TooManyRequests("429"), True),
@@ -103,5 +103,5 @@ def test_a_refusal_is_not_waited_for(interrupts: Interrupts) -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_what_may_pass_is_told_from_what_will_not(error: Exception, *, is_away: bool) -> None:
-    assert _is_away(error) is is_away
+def test_what_may_pass_is_told_from_what_will_not(error: Exception, *, may_pass: bool) -> None:
+    assert is_away(error) is may_pass
