@@ -10,6 +10,7 @@ _THREAD = re.compile(
     r"(?:Current thread|Thread) 0x(?P<ident>[0-9a-f]+)(?: \[[^\]]*\])? \(most recent call first\):"
 )
 _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)')
+_LEFT_OUT = "  ..."
 _ESCAPED = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
 
 
@@ -21,24 +22,30 @@ class Frame(NamedTuple):
         file: Its file; the library's, of one in native code.
         line: The line that it is at; None where that is unknown.
         source: That line's text; empty where it is unknown.
+        is_project: Whether it is the project's.
     """
 
     function: str
     file: str
     line: int | None
     source: str = ""
+    is_project: bool = False
 
 
 class Dumped(NamedTuple):
-    """A thread as `faulthandler` writes it.
+    """A thread as it is told.
 
     Attributes:
         ident: What Python calls it: `threading.Thread.ident`.
         frames: What it does, the outermost function first.
+        name: Its name; empty where that is not told.
+        has_lock: Whether it is known to keep Python's lock.
     """
 
     ident: int
     frames: tuple[Frame, ...]
+    name: str = ""
+    has_lock: bool = False
 
 
 def parse_dump(text: str) -> list[Dumped]:
@@ -51,6 +58,8 @@ def parse_dump(text: str) -> list[Dumped]:
         elif frame and found:
             number = int(frame["line"]) if frame["line"].isdigit() else None
             found[-1][1].append(Frame(_text(frame["function"]), _text(frame["file"]), number))
+        elif line == _LEFT_OUT and found:
+            found[-1][1].append(Frame("...", "", None))
     return [Dumped(ident, _outermost_first(frames)) for ident, frames in found]
 
 

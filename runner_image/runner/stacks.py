@@ -1,25 +1,26 @@
 """What every thread of a host's function does at this moment, seen from outside its process.
 
 `faulthandler` in the process writes it (`stack_signal.py`), so that it can be had while native code
-hangs; where the image has py-spy, and the kernel lets it look, it tells of native code, too.
+hangs; where py-spy is there, and the kernel lets it look, it tells of native code, too.
 """
 
 from __future__ import annotations
 
 import json
-import linecache
 import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .asking import NoAnswer, Refused, ask_worker, read_control
+from .child_stacks import child_threads
 from .door import Door
 from .dumped_stacks import Dumped, Frame, parse_dump
 from .outcome import read_outcome
-from .shown_paths import ShownPaths
+from .spied_stacks import PROGRAM, find_spy, spied
 from .stack_signal import NotWritten, dump_of
-from .thread_states import STATES, ThreadTime, command_line, read_threads
+from .stack_view import Kernel, Thread, View
+from .thread_states import STATES, ThreadTime, command_line, descendants, read_threads
 from .worker import TASK_FILE
 
 LIMIT_SECONDS = 10.0
@@ -34,34 +35,11 @@ MEASURED_SECONDS = 0.2
 KEEPS_LOCK = (
     "no Python code can run in this process: a thread in native code keeps Python's lock (GIL)"
 )
-_PHASES = {
-    "load_call": "the function has not been called yet: its call is being unpickled",
-    "leave_value": "the function has returned, and its value is being stored",
-    "leave_exception": "the function has raised an exception, which is being stored",
-}
-_AROUND_THREADS = frozenset({"_bootstrap", "_bootstrap_inner", "run"})
+LEFT_BEHIND = "the call is over, and its process waits for what the function has left running"
 
 
 class NoStacks(Exception):
     """The stacks cannot be had; the text says why."""
-
-
-class Thread(NamedTuple):
-    """A thread.
-
-    Attributes:
-        name: What it is called.
-        is_main: Whether it is the one that calls the function.
-        state: What the kernel says that it does; empty where that is unknown.
-        cpu_percent: How much of a processor it used while it was looked at; None where unknown.
-        frames: The functions that it is in, the outermost first.
-    """
-
-    name: str
-    is_main: bool
-    state: str
-    cpu_percent: float | None
-    frames: tuple[Frame, ...]
 
 
 class Stacks(NamedTuple):
@@ -73,7 +51,8 @@ class Stacks(NamedTuple):
         process: The process's id, where it runs.
         how: What has told: `faulthandler` or `py-spy`.
         notes: What is to be said about it.
-        threads: Its threads, that which calls the function first; the runner's own are left out.
+        threads: Its threads, that which calls the function first, then tasks, then its children's;
+            the runner's own are left out.
     """
 
     host: int
@@ -111,141 +90,91 @@ def take(door: Door, *, limit_seconds: float = LIMIT_SECONDS) -> Stacks:
     Raises:
         NoStacks: The function's process is over, or tells nothing.
     """
-    if command_line(door.worker) and door.directory not in command_line(door.worker):
-        raise NoStacks("the function's process is over")
+    command = command_line(door.worker)
     control = read_control(door.directory)
+    if command and door.directory not in command:
+        raise NoStacks("the function's process is over")
     if control is None:
         raise NoStacks("the function's process has just been started, or is over")
-    names, notes = _names(door)
+    with open(os.path.join(door.directory, TASK_FILE), encoding="utf-8") as file:
+        task = json.load(file)
+    asked = _asked(door)
     begun, before = time.monotonic(), read_threads(door.worker)
-    try:
-        dumped = parse_dump(dump_of(door.worker, door.directory, control, limit_seconds))
-    except (NotWritten, OSError) as error:
-        raise NoStacks(f"the function's process does not tell: {_why(error, before)}") from error
+    children = {each: read_threads(each) for each in descendants(door.worker)}
+    how, dumped = _dump(door, control, task, before, limit_seconds)
     time.sleep(max(MEASURED_SECONDS - (time.monotonic() - begun), 0.0))
-    passed, after = time.monotonic() - begun, read_threads(door.worker)
-    kernel = _Kernel(before, after, passed)
-    view = _View(door, control, names, kernel)
-    threads = [thread for each in dumped for thread in view.threads(each)]
-    return Stacks(
-        host=door.host,
-        at=time.time(),
-        process=door.worker,
-        how="faulthandler",
-        notes=(*notes, *view.phases(dumped)),
-        threads=tuple(sorted(threads, key=lambda thread: not thread.is_main)),
-    )
+    passed = time.monotonic() - begun
+    kernel = Kernel(before, read_threads(door.worker), passed)
+    view = View(door.archive, task, control, asked.names, door.worker)
+    threads = [thread for each in dumped for thread in view.threads(each, kernel)]
+    threads.sort(key=lambda thread: not thread.is_main)
+    threads += [
+        Thread(f"task {each['name']}", False, None, "", None, view.frames(_frames(each)))
+        for each in asked.tasks
+    ]
+    threads += child_threads(door, control, view, children, passed)
+    notes = _notes(door, asked, view.phase(dumped), dumped)
+    return Stacks(door.host, time.time(), door.worker, how, notes, tuple(threads))
 
 
-def _names(door: Door) -> tuple[dict[int, dict[str, Any]], tuple[str, ...]]:
-    """Return what Python calls the threads, by their idents, and what that says of the process."""
+class _Asked(NamedTuple):
+    """What the process itself tells of its threads.
+
+    Attributes:
+        names: What Python calls them, by their idents.
+        tasks: What its event loop's tasks wait for.
+        is_held: Whether no Python code could run in it.
+    """
+
+    names: Mapping[int, Mapping[str, Any]] = {}
+    tasks: Sequence[Mapping[str, Any]] = ()
+    is_held: bool = False
+
+
+def _asked(door: Door) -> _Asked:
     try:
-        threads = ask_worker(door.directory, "threads", limit_seconds=NAMES_SECONDS)
+        told = ask_worker(door.directory, "threads", limit_seconds=NAMES_SECONDS)
     except NoAnswer:
-        return {}, (KEEPS_LOCK,)
+        return _Asked(is_held=True)
     except Refused:
-        return {}, ()
-    return {thread["ident"]: thread for thread in threads}, ()
+        return _Asked()
+    return _Asked({thread["ident"]: thread for thread in told["threads"]}, told["tasks"])
+
+
+def _dump(
+    door: Door,
+    control: Mapping[str, Any],
+    task: Mapping[str, Any],
+    before: Mapping[int, ThreadTime],
+    limit_seconds: float,
+) -> tuple[str, list[Dumped]]:
+    """Return the threads of the function's process, and what has told of them."""
+    spy = find_spy(task["scripts"] or "")
+    seen = spied(spy, door.worker, limit_seconds) if spy else None
+    if seen:
+        return PROGRAM, seen
+    try:
+        text = dump_of(door.worker, door.directory, control, limit_seconds)
+    except (NotWritten, OSError) as error:
+        why = _why(error, before)
+        raise NoStacks(f"the function's process does not tell what it does: {why}") from error
+    return "faulthandler", parse_dump(text)
 
 
 def _why(error: Exception, threads: Mapping[int, ThreadTime]) -> str:
     states = {thread.state for thread in threads.values()}
-    if len(states) == 1:
-        return f"all its threads are {STATES.get(states.pop(), 'in a state of their own')}"
+    if states and states <= {"T", "t", "D", "Z"}:
+        return f"it is {STATES[states.pop()]}"
     return str(error)
 
 
-class _Kernel(NamedTuple):
-    """What the kernel knows of threads, at two moments."""
-
-    before: Mapping[int, ThreadTime]
-    after: Mapping[int, ThreadTime]
-    passed_seconds: float
-
-    def words(self, thread: int | None) -> tuple[str, float | None]:
-        """Return a thread's state, and how much of a processor it has used."""
-        now = self.after.get(thread or 0)
-        if now is None:
-            return "", None
-        then = self.before.get(thread or 0, now)
-        percent = 100 * (now.seconds - then.seconds) / self.passed_seconds
-        return STATES.get(now.state, ""), min(round(percent, 1), 100.0)
+def _notes(door: Door, asked: _Asked, phase: str, dumped: Sequence[Dumped]) -> tuple[str, ...]:
+    notes = [KEEPS_LOCK] if asked.is_held else []
+    notes += [f"the thread {each.name!r} keeps it" for each in dumped if notes and each.has_lock]
+    if phase or read_outcome(door.directory):
+        notes.append(phase or LEFT_BEHIND)
+    return tuple(notes)
 
 
-class _View:
-    """What is shown of the threads of a process.
-
-    Args:
-        door: Where it is.
-        control: Which of its threads listens.
-        names: What Python calls its threads, by their idents.
-        kernel: What the kernel knows of them.
-    """
-
-    def __init__(
-        self,
-        door: Door,
-        control: Mapping[str, Any],
-        names: Mapping[int, Mapping[str, Any]],
-        kernel: _Kernel,
-    ) -> None:
-        self._door = door
-        self._control = control
-        self._names = names
-        self._kernel = kernel
-        task = _task(door.directory)
-        self._packages = os.path.join(task.get("packages") or door.archive, "")
-        self._paths = ShownPaths(task["workspace"], task["root"])
-
-    def threads(self, dumped: Dumped) -> list[Thread]:
-        """Return a thread; none where it is the runner's own."""
-        is_main = dumped.ident == self._control["main"]
-        frames = self._of_function(dumped.frames)
-        if dumped.ident == self._control["ident"] or not (frames or is_main):
-            return []
-        named = self._names.get(dumped.ident, {})
-        native = self._door.worker if is_main else named.get("native_id")
-        state, percent = self._kernel.words(native)
-        name = "main" if is_main else str(named.get("name") or f"without a name, {dumped.ident:x}")
-        return [Thread(name, is_main, state, percent, tuple(map(self._shown, frames)))]
-
-    def phases(self, threads: Sequence[Dumped]) -> list[str]:
-        """Return what is done with the function where it is not what runs."""
-        main = [each for each in threads if each.ident == self._control["main"]]
-        own = {frame.function for each in main for frame in each.frames if self._is_own(frame)}
-        found = [words for function, words in _PHASES.items() if function in own]
-        if not found and read_outcome(self._door.directory):
-            return ["the call is over, and its process waits for what the function has left behind"]
-        return found
-
-    def _of_function(self, frames: Sequence[Frame]) -> list[Frame]:
-        """Return the frames from the function on."""
-        found = list(frames)
-        while found and (self._is_own(found[0]) or _is_around(found[0])):
-            del found[0]
-        # What is beneath it are the runner's streams, which the function prints to.
-        while found and self._is_own(found[-1]):
-            del found[-1]
-        return found
-
-    def _is_own(self, frame: Frame) -> bool:
-        return frame.file.startswith(self._door.archive)
-
-    def _shown(self, frame: Frame) -> Frame:
-        source = linecache.getline(frame.file, frame.line or 0).strip()
-        file = self._paths.file(frame.file)
-        return frame._replace(file=file.removeprefix(self._packages), source=source)
-
-
-def _is_around(frame: Frame) -> bool:
-    """Whether a frame is of what calls functions, in every thread and for every coroutine."""
-    folder, name = os.path.split(frame.file)
-    if name == "threading.py":
-        return frame.function in _AROUND_THREADS
-    return frame.file.startswith("<frozen ") or os.path.basename(folder) == "asyncio"
-
-
-def _task(directory: str) -> dict[str, Any]:
-    with open(os.path.join(directory, TASK_FILE), encoding="utf-8") as file:
-        task: dict[str, Any] = json.load(file)
-    return task
+def _frames(task: Mapping[str, Any]) -> list[Frame]:
+    return [Frame(each["function"], each["file"], each["line"]) for each in task["frames"]]

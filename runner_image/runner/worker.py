@@ -251,7 +251,9 @@ def _call(function: Any, args: Any, kwargs: Any, flow_run_id: str | None, masks:
     if isinstance(value, Coroutine):
         import asyncio
 
-        return asyncio.run(value)
+        from .coroutines import noted
+
+        return asyncio.run(noted(value))
     return value
 
 

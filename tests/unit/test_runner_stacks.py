@@ -30,6 +30,32 @@ HANGS = dedent(
         hang()
     """
 )
+AWAITS = dedent(
+    """
+    import asyncio, pathlib
+    async def main(ready):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fetch(ready), name="fetch")
+    async def fetch(ready):
+        pathlib.Path(ready).touch()
+        await answer()
+    async def answer():
+        await asyncio.get_running_loop().create_future()
+    """
+)
+FORKS = dedent(
+    """
+    import multiprocessing, pathlib, subprocess, time
+    def main(ready):
+        other = subprocess.Popen(["sleep", "1000"])
+        loader = multiprocessing.get_context("fork").Process(target=load, args=(ready,))
+        loader.start()
+        loader.join()
+    def load(ready):
+        pathlib.Path(ready).touch()
+        time.sleep(1000)
+    """
+)
 DEADLOCK = dedent(
     """
     import pathlib, threading
@@ -124,3 +150,25 @@ def test_native_code_that_never_returns_and_keeps_pythons_lock_is_seen(
     assert lines(main) == [("main", 6, "train(hang)"), ("train", 8, "hang()")]
     assert main["state"] == "running"
     assert "keeps Python's lock" in seen["notes"][0]
+
+
+def test_the_tasks_of_a_coroutine_are_seen_where_they_wait(start: Start, tmp_path: Path) -> None:
+    start(AWAITS)
+    main, *tasks = look(tmp_path, "stacks")["threads"]
+    assert [frame["function"] for frame in main["frames"]] == ["select"]
+    seen = {task["name"]: lines(task)[-1] for task in tasks}
+    assert seen["task fetch"] == ("answer", 10, "await asyncio.get_running_loop().create_future()")
+
+
+def test_processes_that_the_function_has_forked_or_started_are_seen(
+    start: Start, tmp_path: Path
+) -> None:
+    start(FORKS)
+    main, *children = look(tmp_path, "stacks")["threads"]
+    assert lines(main)[0] == ("main", 7, "loader.join()")
+    seen = {child["process"]: child for child in children}
+    assert len(seen) == 2
+    (forked,) = (lines(each) for each in children if each["frames"])
+    assert forked[-1] == ("load", 10, "time.sleep(1000)")
+    (started,) = (each for each in children if not each["frames"])
+    assert (started["name"], started["state"]) == ("sleep", "waiting")
