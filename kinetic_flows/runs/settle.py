@@ -124,7 +124,8 @@ def sync_state(
     else:
         is_told = _sync_with_result(api, run.run_id, envelope.header)
     if is_told:
-        from kinetic_flows.runs.insight.ended_page import EndedRun, publish_end
+        from kinetic_flows.runs.insight.ended_page import publish_end
+        from kinetic_flows.runs.insight.ended_run import EndedRun
 
         header = envelope.header if envelope else None
         publish_end(EndedRun(run=run, platform=platform, api=api, header=header, seen=observation))

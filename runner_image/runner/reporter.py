@@ -288,6 +288,13 @@ class Reporter:
         return True
 
 
+def reporter_of(
+    api: PrefectApi | None, on_cancel: Callable[[], None], warn: Callable[[str], None]
+) -> Reporter | SilentReporter:
+    """Return what reports to an API, or to nobody where there is none; see `Reporter`."""
+    return SilentReporter() if api is None else Reporter(api, on_cancel, warn)
+
+
 class _WaitingLines:
     """Lines that wait to be sent: a bounded number, the oldest given up first."""
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from .course import Course
+from .endings import State
 from .prefect_api import ApiError, PrefectApi
 
 KEY = "run"
@@ -30,7 +32,7 @@ REQUEST_SECONDS = 3.0
 TRIES = 3
 """How often sections are put in that another writer has overwritten meanwhile."""
 
-_HEADING = re.compile(r"^## (.+)\n*", re.MULTILINE)
+_HEADING = r"(?m)^## (.+)\n*"
 
 
 class RunPage:
@@ -44,6 +46,7 @@ class RunPage:
         self._api = api
         self._began = time.monotonic()
         self._sections: dict[str, str] = {}
+        self.course = Course()
 
     def put(self, section: str, markdown: str) -> None:
         """Say what a section is to say, in place of what it was to say before.
@@ -54,17 +57,19 @@ class RunPage:
         """
         self._sections[section] = markdown
 
-    def publish(self, *, has_returned: bool) -> None:
-        """Put what was said on the page, after the run's final state was told.
+    def publish(self, state: State, restarts: int) -> None:
+        """Put what was said, and how the run went, on the page; its final state was told before.
 
         Nothing depends on it: where Prefect does not take it, the page stays as it was.
 
         Args:
-            has_returned: Whether the function did. A short run that did makes no requests.
+            state: The final state. A short run that returned makes no requests.
+            restarts: How often the run was started before.
         """
         is_short = time.monotonic() - self._began < SHORT_SECONDS
-        if self._api is None or not self._sections or (has_returned and is_short):
+        if self._api is None or (is_short and state.type == "COMPLETED"):
             return
+        self.put(HOW_IT_WENT, self.course.markdown(state, restarts))
         try:
             insert(self._api, self._sections)
         except ApiError:
@@ -105,7 +110,7 @@ def with_sections(page: str, sections: Mapping[str, str]) -> str:
         page: The page.
         sections: Markdown by heading; an empty text takes its section out.
     """
-    parts = _HEADING.split(page)
+    parts = re.split(_HEADING, page)
     before = parts[0].strip()
     found = dict(zip(parts[1::2], parts[2::2], strict=True)) | dict(sections)
     order = [*SECTIONS, *(heading for heading in found if heading not in SECTIONS)]

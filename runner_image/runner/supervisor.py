@@ -51,7 +51,7 @@ from .marks import RESULT_LOGGER
 from .output import Output
 from .prefect_api import api_of
 from .preparing import Start, is_flow, prepare
-from .reporter import Reporter, SilentReporter
+from .reporter import reporter_of
 from .run_page import RunPage
 from .sampler import sampler_of
 from .siblings import Siblings
@@ -101,8 +101,9 @@ class Supervisor:
         self._attempt, self._before = 0, Before()
         self._spending = spending_of(job, self._store, self._host, leaving)
         self._output = Output(self._on_entry)
-        self._reporter = self._make_reporter()
-        self._page = RunPage(api_of(self._job, self._environ))
+        api = api_of(self._job, self._environ)
+        self._reporter = reporter_of(api, self._interrupts.request_stop, self._output.say)
+        self._page = RunPage(api)
 
     def run(self) -> int:
         """Run the job and return this process's exit code."""
@@ -216,12 +217,6 @@ class Supervisor:
         launch = launch_of(self._job, self._environ)
         return Claims(launch, self._job, self._host, self._store, self._interrupts)
 
-    def _make_reporter(self) -> Reporter | SilentReporter:
-        api = api_of(self._job, self._environ)
-        if api is None:
-            return SilentReporter()
-        return Reporter(api, self._interrupts.request_stop, self._output.say)
-
     def _on_entry(self, text: str, level: int, logger: str) -> None:
         shown = f"[host {self._host}] {text}" if self._job["hosts"] > 1 else text
         self._reporter.entry(shown, level, logger)
@@ -257,6 +252,7 @@ class Supervisor:
             sampler=sampler,
         )
         self._interrupts.hold()
+        self._page.course.call()
         return Calls(self._job, task, around).run()
 
     def _claim_attempt(self) -> int:
@@ -374,7 +370,7 @@ class Supervisor:
             self._reporter.entry(state.message, logging.INFO, RESULT_LOGGER)
         self._reporter.finish(None if is_for_others else state)
         if not is_for_others:
-            self._page.publish(has_returned=header["status"] == "returned")
+            self._page.publish(state, self._restarts)
         return exit_code_of(header)
 
     def _earlier_result(self) -> dict[str, Any] | None:

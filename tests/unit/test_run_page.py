@@ -9,15 +9,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from kinetic_flows.runner_image.runner import markdown as runner_markdown
 from kinetic_flows.runner_image.runner import run_page as runner_page
+from kinetic_flows.runner_image.runner.course import Course, elapsed
+from kinetic_flows.runner_image.runner.endings import State
 from kinetic_flows.runner_image.runner.prefect_api import ApiError, PrefectApi
 
 from kinetic_flows.clients.prefect import flow_names
-from kinetic_flows.core import markdown, run_page
+from kinetic_flows.core import markdown, moments, run_page
 from kinetic_flows.core.run_page import DETAILS, SECTIONS, WHAT_IT_USED, WHAT_RAN, WHY_IT_ENDED
 from prefect_wire import PrefectWire, serve
 from runner_jobs import RUN_ID
 
 PAGE = run_page.with_sections("", {WHAT_RAN: "| function | `f()` |", DETAILS: "| image | x |"})
+COMPLETED = State("COMPLETED", "Completed", "returned float: 0|5")
+FAILED = State("FAILED", "Failed", "ValueError: no")
 
 
 @pytest.fixture
@@ -93,21 +97,55 @@ def test_texts_are_shown_alike_from_both_sides(words: str) -> None:
     assert runner_markdown.table(rows) == markdown.table(rows)
 
 
+@given(st.floats(min_value=0, max_value=1e7))
+def test_durations_are_said_alike_from_both_sides(seconds: float) -> None:
+    assert elapsed(seconds) == moments.elapsed(seconds)
+
+
 def test_the_runner_puts_its_sections_on_the_page_that_the_client_published(
     prefect: PrefectWire,
 ) -> None:
     prefect.artifacts.append({"id": "1", "key": "environment", "data": "[]"})
     prefect.artifacts.append({"id": "2", "key": "run", "data": PAGE})
-    page = runner_page.RunPage(_api(prefect))
-    page.put(WHY_IT_ENDED, "unknown")
-    page.put(WHY_IT_ENDED, "out of memory")
-    page.publish(has_returned=False)
+    runner_page.insert(_api(prefect), {WHY_IT_ENDED: "out of memory"})
     written = run_page.with_sections(PAGE, {WHY_IT_ENDED: "out of memory"})
     assert _pages(prefect) == ["[]", written]
     asked = _artifact_requests(prefect)
-    page.publish(has_returned=False)
+    runner_page.insert(_api(prefect), {WHY_IT_ENDED: "out of memory"})
     assert _pages(prefect) == ["[]", written]
     assert _artifact_requests(prefect) == asked + 1
+
+
+def test_a_run_that_failed_says_how_it_went_and_what_others_had_to_say_of_it(
+    prefect: PrefectWire,
+) -> None:
+    prefect.artifacts.append({"id": "2", "key": "run", "data": PAGE})
+    page = runner_page.RunPage(_api(prefect))
+    page.put(WHY_IT_ENDED, "unknown")
+    page.put(WHY_IT_ENDED, "out of memory")
+    page.publish(FAILED, 2)
+    [written] = _pages(prefect)
+    head = "## How it went\n\n| | |\n| --- | --- |\n| ended |"
+    assert f"{head} **Failed**: ValueError: no |" in written
+    assert "| restarts | 2 |\n\n## Why it ended\n\nout of memory\n\n## Details" in written
+
+
+def test_how_a_run_went_says_when_and_how_long_and_leaves_out_what_is_not_so() -> None:
+    course = Course(now=1_000_000_000)
+    course.call(now=1_000_000_003)
+    whole = course.markdown(COMPLETED, 0, now=1_000_000_125)
+    assert whole.splitlines()[2:] == [
+        "| ended | **Completed**: returned float: 0\\|5 |",
+        "| took | 2 min 5 s, of which 3.0 s before the function |",
+        "| began | 2001-09-09 01:46:40 UTC |",
+    ]
+    never = Course(now=0).markdown(State("CRASHED", "Crashed", "a\n" * 9), 1, now=5)
+    assert never.splitlines()[2:] == [
+        "| ended | **Crashed**: a |",
+        "| took | 5.0 s; the function was not called |",
+        "| began | 1970-01-01 00:00:00 UTC |",
+        "| restarts | 1 |",
+    ]
 
 
 def test_a_run_whose_client_could_not_publish_its_page_has_one_from_its_runner(
@@ -142,12 +180,11 @@ def test_a_short_run_that_returned_asks_nothing_and_one_without_an_api_neither(
     prefect: PrefectWire,
 ) -> None:
     page = runner_page.RunPage(_api(prefect))
-    page.publish(has_returned=False)
     page.put(WHAT_IT_USED, "a GPU")
-    page.publish(has_returned=True)
+    page.publish(COMPLETED, 0)
     nobody = runner_page.RunPage(None)
     nobody.put(WHAT_IT_USED, "a GPU")
-    nobody.publish(has_returned=False)
+    nobody.publish(FAILED, 0)
     assert prefect.requests == []
 
 
@@ -157,7 +194,7 @@ def test_a_prefect_that_refuses_leaves_the_page_as_it_was_and_the_run_as_it_ende
     prefect.failures["/api/artifacts/"] = [500] * 2
     page = runner_page.RunPage(_api(prefect))
     page.put(WHY_IT_ENDED, "out of memory")
-    page.publish(has_returned=False)
+    page.publish(FAILED, 0)
     with pytest.raises(ApiError):
         runner_page.insert(_api(prefect), {WHY_IT_ENDED: "out of memory"})
     assert prefect.artifacts == []

@@ -6,45 +6,20 @@ Where the run's own runner reaches the Prefect API it has put in what it knows i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.clients.prefect.artifacts import RunArtifacts
 from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
-from kinetic_flows.core.envelope import ResultHeader
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.launcher import Observation
 from kinetic_flows.core.run_page import with_sections
-from kinetic_flows.platforms.base import Platform
+from kinetic_flows.runs.insight.ended_run import EndedRun, SectionMaker
+from kinetic_flows.runs.insight.how_it_went import how_it_went
 
 TRIES = 3
 """How often sections are put in that another writer has overwritten meanwhile."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class EndedRun:
-    """A run whose end a client has told Prefect of.
-
-    Attributes:
-        run: The run.
-        platform: Where it ran.
-        api: Where its state is kept.
-        header: Its result's header; None where it left none.
-        seen: Its process, as it was last seen.
-    """
-
-    run: RunTicket
-    platform: Platform
-    api: PrefectApi
-    header: ResultHeader | None
-    seen: Observation
-
-
-SectionMaker = Callable[[EndedRun], Mapping[str, str]]
-"""Returns Markdown by heading, one of `core.run_page.SECTIONS`; empty where it knows nothing."""
 
 MAKERS: tuple[SectionMaker, ...] = ()
 """Who has something to say on the page of a run that has ended; of one section, the last wins."""
@@ -58,11 +33,21 @@ def publish_end(ended: EndedRun) -> None:
     """
     sections: dict[str, str] = {}
     for make in MAKERS:
-        with suppress(KineticError):
-            sections |= make(ended)
-    if sections:
-        with suppress(KineticError):
-            insert_sections(ended.api, ended.run.run_id, sections)
+        sections |= _made(make, ended)
+    has_returned = ended.header is not None and ended.header.status == "returned"
+    if has_returned and not sections:
+        # It was short, and its state says it all.
+        return
+    sections = {**_made(how_it_went, ended), **sections}
+    with suppress(KineticError):
+        insert_sections(ended.api, ended.run.run_id, sections)
+
+
+def _made(make: SectionMaker, ended: EndedRun) -> Mapping[str, str]:
+    """Return what somebody has to say; nothing where the store or the cluster cannot be asked."""
+    with suppress(KineticError):
+        return make(ended)
+    return {}
 
 
 def insert_sections(api: PrefectApi, run_id: str, sections: Mapping[str, str]) -> None:
