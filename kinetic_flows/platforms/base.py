@@ -26,6 +26,8 @@ from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.core.volumes import Volume
 
 if TYPE_CHECKING:
+    from kinetic_flows.core.process_access import ProcessAccess
+
     # What a source is made of imports all that locks.
     from kinetic_flows.platforms.image_sources import ImageSource
 
@@ -297,6 +299,11 @@ class Platform(Protocol):
     @property
     def launcher(self) -> Launcher:
         """What starts runs."""
+        ...
+
+    @property
+    def access(self) -> ProcessAccess:
+        """The way to the live processes of runs."""
         ...
 
     @property

@@ -214,13 +214,13 @@ class KubernetesClient:
             yield _chunks(answer)
 
     async def open_websocket_within(
-        self, path: str, *, protocol: str
+        self, path: str, *, protocols: tuple[str, ...]
     ) -> aiohttp.ClientWebSocketResponse:
         """Open a websocket, for work that was spawned.
 
         Args:
             path: Path with its query.
-            protocol: The subprotocol to speak.
+            protocols: The subprotocols that are spoken here, the best first.
 
         Raises:
             KubernetesRefused: The API server refuses.
@@ -230,7 +230,7 @@ class KubernetesClient:
         url = re.sub("^http", "ws", self._host) + path
         try:
             return await internals.open_websocket(
-                api, url, protocol=protocol, heartbeat_seconds=HEARTBEAT_SECONDS
+                api, url, protocols=protocols, heartbeat_seconds=HEARTBEAT_SECONDS
             )
         except aiohttp.WSServerHandshakeError as error:
             if error.status == HTTPStatus.UNAUTHORIZED:

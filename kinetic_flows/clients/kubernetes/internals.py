@@ -38,7 +38,7 @@ async def send(
 
 
 async def open_websocket(
-    api: ApiClient, url: str, *, protocol: str, heartbeat_seconds: float
+    api: ApiClient, url: str, *, protocols: tuple[str, ...], heartbeat_seconds: float
 ) -> aiohttp.ClientWebSocketResponse:
     """Open a websocket as the client's user."""
     headers: dict[str, str] = {}
@@ -49,7 +49,7 @@ async def open_websocket(
         further = {"proxy": rest.proxy, "proxy_headers": rest.proxy_headers}
     opened: aiohttp.ClientWebSocketResponse = await rest.pool_manager.ws_connect(
         url,
-        protocols=(protocol,),
+        protocols=protocols,
         headers=headers,
         heartbeat=heartbeat_seconds,
         max_msg_size=0,

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING
 from kinetic_flows.clients.kubernetes.client import (
     KubernetesClient,
     KubernetesRefused,
-    KubernetesUnreachable,
     core_path,
 )
-from kinetic_flows.core.errors import ConfigurationError, KineticError
+from kinetic_flows.core.errors import ConfigurationError, KineticError, LaunchError
 from kinetic_flows.core.lazy import LazyModule
 
 if TYPE_CHECKING:
@@ -75,16 +74,20 @@ class PortForward:
 
     Args:
         client: The cluster.
-        target: Where they lead.
+        target: Where they lead, or what says where each of them does: pods are replaced by others.
         tell: Told when connections cannot be made, and when they can again; called in another
             thread.
     """
 
     def __init__(
-        self, client: KubernetesClient, target: PodPort, tell: Tell = lambda _: None
+        self,
+        client: KubernetesClient,
+        target: PodPort | Callable[[], PodPort],
+        tell: Tell = lambda _: None,
     ) -> None:
         self._client = client
-        self._target = target
+        self._find = (lambda: target) if isinstance(target, PodPort) else target
+        self._target: PodPort | None = None
         self._tell = tell
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -165,18 +168,17 @@ class PortForward:
         for seconds in AGAIN_SECONDS:
             try:
                 return await self._connect()
-            except (KubernetesRefused, KubernetesUnreachable) as error:
+            except LaunchError as error:
                 self._note(error.message)
                 await asyncio.sleep(seconds)
         return await self._connect()
 
     async def _connect(self) -> aiohttp.ClientWebSocketResponse:
-        websocket = await self._client.open_websocket_within(self._target.path, protocol=PROTOCOL)
+        target = self._target = await asyncio.to_thread(self._find)
+        websocket = await self._client.open_websocket_within(target.path, protocols=(PROTOCOL,))
         if websocket.protocol != PROTOCOL:
             await websocket.close()
-            raise KubernetesRefused(
-                501, f"it does not speak {PROTOCOL}", f"GET {self._target.path}"
-            )
+            raise KubernetesRefused(501, f"it does not speak {PROTOCOL}", f"GET {target.path}")
         self._note("")
         return websocket
 

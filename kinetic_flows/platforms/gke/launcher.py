@@ -48,9 +48,10 @@ from kinetic_flows.platforms.gke.watcher import REQUIRED, SERVER, NamespaceWatch
 
 if TYPE_CHECKING:
     from kinetic_flows.core.pool_rooms import PoolRoom
-    from kinetic_flows.platforms.gke import pool_rooms
+    from kinetic_flows.platforms.gke import access, pool_rooms
 else:
-    # Calls do not ask what is free.
+    # Calls do not look into runs, nor ask what is free.
+    access = LazyModule("kinetic_flows.platforms.gke.access")
     pool_rooms = LazyModule("kinetic_flows.platforms.gke.pool_rooms")
 
 PREFLIGHT_HOLDS_SECONDS = 120.0
@@ -96,6 +97,11 @@ class KubernetesLauncher:
         self._clock = WaitClock()
         self._queued = QueuedProvisioning(client, self._namespace)
         self._place_uid: str | None = None
+
+    @property
+    def access(self) -> access.PodAccess:
+        """The way to the pods of what it has launched."""
+        return access.PodAccess(self._client, self._namespace, self._watcher)
 
     def preflight(self, needs: LaunchNeeds) -> Preflight:
         """Find out what speaks against launching a run, before anything is built for it.

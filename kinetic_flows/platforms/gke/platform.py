@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from kinetic_flows.clients.google.buckets import open_data_bucket
 from kinetic_flows.clients.google.login import require_login
-from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.kubernetes.access import ClusterAccess, GkeCluster, find_access
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.clients.prefect.access import known_api_url
@@ -30,13 +29,13 @@ from kinetic_flows.core.launcher import LaunchNeeds
 from kinetic_flows.core.object_names import RUNS
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.output_files import OutputSource
-from kinetic_flows.core.settings.cloud_names import region
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.core.volumes import Volume
 from kinetic_flows.dependencies.base_locks import make_base_lock
 from kinetic_flows.dependencies.locking import Locker
 from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
+from kinetic_flows.platforms.gke.buckets import open_bucket
 from kinetic_flows.platforms.gke.console import run_pages
 from kinetic_flows.platforms.gke.images import ClusterImages
 from kinetic_flows.platforms.gke.job_variables import (
@@ -58,6 +57,8 @@ from kinetic_flows.platforms.image_sources import ImageSource
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
+    from kinetic_flows.clients.google.storage import GoogleStore
+    from kinetic_flows.core.process_access import ProcessAccess
     from kinetic_flows.core.settings.cloud import CloudSettings
     from kinetic_flows.platforms.gke.builds.builder import ClusterBuilder
 
@@ -302,6 +303,15 @@ class GoogleCloudPlatform:
         return self._launcher
 
     @property
+    def access(self) -> ProcessAccess:
+        """The way to the pods of runs.
+
+        Raises:
+            ConfigurationError: Nothing says how to reach the cluster.
+        """
+        return self.launcher.access
+
+    @property
     def dispatch(self) -> DispatchedBy:
         """Who starts runs, by `KINETIC_DISPATCH`: this client wherever it may, else a worker.
 
@@ -384,16 +394,5 @@ def gke_cluster(cloud: CloudSettings, credentials: Credentials | None) -> GkeClu
         name=cloud.cluster,
         is_chosen=cloud.names_cluster,
         endpoint=cloud.api_url("container"),
-        credentials=credentials,
-    )
-
-
-def open_bucket(name: str, cloud: CloudSettings, credentials: Credentials | None) -> GoogleStore:
-    """Return one of the cluster's buckets."""
-    return GoogleStore(
-        name,
-        project=cloud.project,
-        location=region(cloud.zone),
-        endpoint=cloud.storage_endpoint,
         credentials=credentials,
     )

@@ -108,6 +108,19 @@ FLEX_START = tuple(
 https://cloud.google.com/kubernetes-engine/docs/how-to/provisioningrequest
 """
 
+INSIGHT = tuple(
+    Permission(verb=verb, resource="pods", subresource=subresource, purpose=purpose)
+    for subresource, purpose in (
+        ("exec", "look into runs: shell, exec, cp, stacks, top, profile"),
+        ("portforward", "forward ports of runs"),
+    )
+    for verb in ("get", "create")
+)
+"""What looking into a run does. Of websockets, Kubernetes before 1.35 asks for `get` alone.
+
+https://kubernetes.io/docs/reference/access-authn-authz/rbac/
+"""
+
 INSTALLING = (Permission(verb="create", resource="services", purpose="have slices of hosts"),)
 """What `kinetic pool create` does, once for each namespace."""
 

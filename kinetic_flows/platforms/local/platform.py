@@ -15,6 +15,7 @@ from kinetic_flows.core.image_reference import CUSTOM, PREBUILT
 from kinetic_flows.core.job import DispatchedBy, RunTicket
 from kinetic_flows.core.job_parts import DataSpec, VolumeSpec
 from kinetic_flows.core.launcher import LaunchNeeds
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.core.volumes import CLAIM, Volume
@@ -33,6 +34,11 @@ from kinetic_flows.platforms.local.worker_pool import ProcessWorkerPool
 
 if TYPE_CHECKING:
     from kinetic_flows.clients.google.storage import GoogleStore
+    from kinetic_flows.core.process_access import ProcessAccess
+    from kinetic_flows.platforms.local import access
+else:
+    # Calls do not look into runs.
+    access = LazyModule("kinetic_flows.platforms.local.access")
 
 NOTHING_CONFIGURED = "no cluster is configured: running on this machine"
 MAX_HOSTS = 64
@@ -81,6 +87,11 @@ class LocalPlatform:
             self.registry.python, lambda: kept_bootstrap(home / "bootstraps")
         )
         self._is_explicit = is_explicit
+
+    @property
+    def access(self) -> ProcessAccess:
+        """The way to the processes of runs, which are on this machine."""
+        return access.LocalAccess(self.launcher, self._environ)
 
     def require_login(self) -> None:
         """Go on: nothing here needs any."""

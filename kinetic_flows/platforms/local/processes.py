@@ -196,6 +196,10 @@ class LocalProcesses:
         if all(liveness(process, of_host.life) == "dead" for of_host, process in processes):
             shutil.rmtree(self._directory / run_id, ignore_errors=True)
 
+    def host_processes(self, run_id: str) -> tuple[ProcessIdentity, ...]:
+        """Return the processes of a run's hosts, in order; none where none was recorded."""
+        return tuple(process for _, process in self._processes(run_id))
+
     def _processes(self, run_id: str) -> list[tuple[HostFiles, ProcessIdentity]]:
         """Return the run's processes that are recorded; none while not all were started."""
         place = self._directory / run_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from loopback.kubernetes.access import Access
 from loopback.kubernetes.admission import Admission
 from loopback.kubernetes.applying import APPLY, Patches
 from loopback.kubernetes.errors import ApiError, not_found
+from loopback.kubernetes.exec import PROTOCOLS, check_command, execute
 from loopback.kubernetes.jobs import delete_job, mark_deleted
 from loopback.kubernetes.kubelet import Kubelet
 from loopback.kubernetes.port_forward import check_pod, forward
@@ -42,6 +43,7 @@ class Api:
         self._patches = Patches(store, admission)
         self.requests: list[str] = []
         self.pod_ports: dict[int, int] = {}
+        self.exec_protocols: Sequence[str] = PROTOCOLS
         self.is_stopping = False
         self.starts = 0
 
@@ -65,6 +67,7 @@ class Api:
             app.router.add_delete(one, self._delete)
             app.router.add_get(f"{one}/log", self._log)
             app.router.add_get(f"{one}/portforward", self._forward)
+            app.router.add_get(f"{one}/exec", self._exec)
         return app
 
     @web.middleware
@@ -305,13 +308,23 @@ class Api:
         await self._print(response, pod, first, follows=follows, with_times=with_times)
         return response
 
-    async def _forward(self, request: web.Request) -> web.StreamResponse:
+    async def _exec(self, request: web.Request) -> web.StreamResponse:
+        pod = self._reached(request, "pods/exec")
+        asked = check_command(request, pod)
+        container = self._kubelet.container(pod)
+        return await execute(request, asked, container, self.exec_protocols)
+
+    def _reached(self, request: web.Request, what: str) -> Object:
+        """Return the pod that a websocket leads to, or refuse."""
         namespace, name = request.match_info["ns"], request.match_info["name"]
         user = self._access.user(request.headers.get("Authorization", ""))
         # Of websockets, Kubernetes 1.35 asks for the second as well.
         for verb in ("get", "create"):
-            self._access.check(user, verb, "pods/portforward", "", namespace)
-        pod = self._store.get("pods", namespace, name)
+            self._access.check(user, verb, what, "", namespace)
+        return self._store.get("pods", namespace, name)
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
+        pod = self._reached(request, "pods/portforward")
         return await forward(request, pod, check_pod(request, pod), self.pod_ports)
 
     async def _print(

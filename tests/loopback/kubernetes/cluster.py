@@ -7,8 +7,9 @@ import copy
 import json
 import threading
 from base64 import b64encode
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,6 +124,15 @@ class LoopbackCluster:
     def pod_ports(self) -> dict[int, int]:
         """Where ports of pods are on this machine, by port; they share its addresses."""
         return self._api.pod_ports
+
+    @contextmanager
+    def speaking(self, *protocols: str) -> Iterator[None]:
+        """Have the API server speak other protocols to those who start commands in pods."""
+        before, self._api.exec_protocols = self._api.exec_protocols, protocols
+        try:
+            yield
+        finally:
+            self._api.exec_protocols = before
 
     def kubeconfig(self, token: str = TOKEN, namespace: str = "default") -> Path:
         """Write a kubeconfig for this cluster and return where it is."""

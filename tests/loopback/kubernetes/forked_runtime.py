@@ -18,7 +18,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 from loopback.kubernetes.runtime import (
     Container,
     ContainerSpec,
+    Inside,
     Rewrite,
     use_this_python,
     variables_here,
@@ -40,6 +41,12 @@ class ForkedContainer:
 
     pid: int
     ended: asyncio.Future[int]
+    within: Inside | None = None
+
+    def inside(self, command: Sequence[str], *, has_terminal: bool) -> Inside:
+        """Start it beside, with the same variables."""
+        assert self.within is not None
+        return replace(self.within, command=tuple(use_this_python(command)))
 
     async def wait(self) -> int:
         return await asyncio.shield(self.ended)
@@ -81,7 +88,10 @@ class ForkedRuntime:
         async with self._one_at_a_time:
             writer = await self._connection()
             writer.write(json.dumps(request).encode() + b"\n")
-            return await self._started.get()
+            container = await self._started.get()
+        environment: Mapping[str, str] = {**self.environment, **variables_here(spec)}
+        container.within = Inside(command=(), environment=environment, directory=spec.directory)
+        return container
 
     async def _connection(self) -> asyncio.StreamWriter:
         if self._writer is None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from loopback.kubernetes.runtime import Container, ContainerSpec
+from loopback.kubernetes.runtime import Container, ContainerSpec, Inside
 
 
 @dataclass
@@ -14,6 +16,10 @@ class IdleContainer:
 
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
     _code: int = 0
+
+    def inside(self, command: Sequence[str], *, has_terminal: bool) -> Inside:
+        """Start it on this machine."""
+        return Inside(command=tuple(command), environment=os.environ)
 
     async def wait(self) -> int:
         await self._ended.wait()

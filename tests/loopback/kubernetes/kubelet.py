@@ -112,6 +112,11 @@ class Kubelet:
         """Whether a pod has been taken on, and has not ended."""
         return pod["metadata"]["uid"] in self._running
 
+    def container(self, pod: Object) -> Container | None:
+        """Return the container of a pod that runs; None of others."""
+        running = self._running.get(pod["metadata"]["uid"])
+        return running.container if running else None
+
     # What nodes do to pods
 
     def run_out_of_memory(self, pod: Object) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from loopback.containers import Containers
 from loopback.kubernetes.kubelet import ImagePullFailure
-from loopback.kubernetes.runtime import Container, ContainerSpec
+from loopback.kubernetes.runtime import Container, ContainerSpec, Inside
 
 
 @dataclass
@@ -25,6 +25,14 @@ class PodmanContainer:
     async def wait(self) -> int:
         """Return the container's exit code, which podman passes on."""
         return await self.process.wait()
+
+    def inside(self, command: Sequence[str], *, has_terminal: bool) -> Inside:
+        """Start it by `podman exec`."""
+        options = ["exec", "--interactive", *(["--tty"] if has_terminal else [])]
+        return Inside(
+            command=tuple(self.containers.command("podman", *options, self.name, *command)),
+            environment=self.containers.environment,
+        )
 
     def signal(self, number: int) -> None:
         """Send a signal to the container's first process."""

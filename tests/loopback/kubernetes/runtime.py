@@ -52,8 +52,27 @@ class ContainerSpec:
     read_only: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inside:
+    """How a command is started in a container that runs.
+
+    Attributes:
+        command: Program and arguments.
+        environment: Its variables.
+        directory: Where it begins.
+    """
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: Path | None = None
+
+
 class Container(Protocol):
     """A container that was started."""
+
+    def inside(self, command: Sequence[str], *, has_terminal: bool) -> Inside:
+        """Return how a command is started in it."""
+        ...
 
     async def wait(self) -> int:
         """Return its exit code once it has ended, 128 and more for a signal."""
@@ -77,6 +96,12 @@ class ProcessContainer:
     """A container that is a process group."""
 
     process: asyncio.subprocess.Process
+    within: Inside
+    rewrite: Rewrite
+
+    def inside(self, command: Sequence[str], *, has_terminal: bool) -> Inside:
+        """Start it beside, with the same variables and volumes."""
+        return replace(self.within, command=tuple(self.rewrite(command)))
 
     async def wait(self) -> int:
         code = await self.process.wait()
@@ -155,18 +180,36 @@ class ProcessRuntime:
 
     async def start(self, spec: ContainerSpec) -> Container:
         spec = await asyncio.to_thread(with_unpacked, spec, self.unpack)
-        command = with_mounts(spec, self.rewrite(spec.command))
-        with spec.log_file.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**self.environment, **variables_here(spec)},
-                cwd=spec.directory,
-                start_new_session=True,
-            )
-        return ProcessContainer(process)
+
+        def rewrite(command: Sequence[str]) -> list[str]:
+            return with_mounts(spec, self.rewrite(command))
+
+        return await start_process(spec, rewrite, {**self.environment, **variables_here(spec)})
+
+
+async def start_process(
+    spec: ContainerSpec, rewrite: Rewrite, environment: Mapping[str, str]
+) -> ProcessContainer:
+    """Start a container as a process group.
+
+    Args:
+        spec: The container.
+        rewrite: Turns commands that are to run in it into those that this machine has.
+        environment: All of its variables.
+    """
+    command = tuple(rewrite(spec.command))
+    with spec.log_file.open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd=spec.directory,
+            start_new_session=True,
+        )
+    within = Inside(command=command, environment=environment, directory=spec.directory)
+    return ProcessContainer(process, within, rewrite)
 
 
 async def stop(container: Container, grace_seconds: float) -> int:

@@ -7,10 +7,11 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from loopback.kubernetes.idle import IdleRuntime
-from loopback.kubernetes.runtime import Container, ContainerSpec, ProcessContainer, Runtime
+from loopback.kubernetes.runtime import Container, ContainerSpec, Runtime, start_process
 
 LOOK_SECONDS = 0.1
 SETTINGS = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_SERVER_UI_API_URL")
@@ -37,25 +38,21 @@ class TeamRuntime:
             return await self._others.start(spec)
         home = spec.directory / "server"
         self._prepare(home)
-        with spec.log_file.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"),
-                *("--port", str(self._port)),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={
-                    "PATH": os.environ["PATH"],
-                    "HOME": str(home),
-                    "PREFECT_HOME": str(home / "prefect"),
-                    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-                    **{name: spec.environment[name] for name in SETTINGS},
-                },
-                start_new_session=True,
-            )
+        command = (
+            *(sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"),
+            *("--port", str(self._port)),
+        )
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "PREFECT_HOME": str(home / "prefect"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            **{name: spec.environment[name] for name in SETTINGS},
+        }
+        started = await start_process(replace(spec, command=command), list, environment)
         # A pod counts as ready once its container has started; this one's probes ask the server.
-        await self._listens(process)
-        return ProcessContainer(process)
+        await self._listens(started.process)
+        return started
 
     async def _listens(self, process: asyncio.subprocess.Process) -> None:
         while process.returncode is None:

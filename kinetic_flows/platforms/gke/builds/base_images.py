@@ -21,6 +21,7 @@ from kinetic_flows.core.image_reference import DOCKER_HUB, parse_reference
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.images.base_image_specs import BaseImageSpec, ExistingImage, find_existing
 from kinetic_flows.images.tags import base_image
+from kinetic_flows.platforms.gke.buckets import open_bucket
 from kinetic_flows.platforms.gke.builds.artifact_registry import (
     UNKNOWN_BUILDER,
     ArtifactRegistry,
@@ -40,7 +41,6 @@ from kinetic_flows.platforms.gke.builds.build import (
 from kinetic_flows.platforms.gke.builds.cluster_builder import cloud_build, cluster_builder
 from kinetic_flows.platforms.gke.builds.docker_hub import TOKEN_PAGE, StoredLogin, check_login
 from kinetic_flows.platforms.gke.builds.failures import UPDATE_CREDENTIALS
-from kinetic_flows.platforms.gke.platform import open_bucket
 from kinetic_flows.platforms.gke.registries import registry_credentials
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
 from kinetic_flows.core.findings import Finding, NotAsked
 from kinetic_flows.core.interruption import in_threads
 from kinetic_flows.core.object_names import lease_object
+from kinetic_flows.platforms.gke.buckets import open_bucket
 from kinetic_flows.platforms.gke.builds.lease import TERM_SECONDS, LeaseRecord
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts
-from kinetic_flows.platforms.gke.platform import open_bucket
 
 SUBJECT = "leases of builds"
 

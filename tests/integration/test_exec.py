@@ -1,0 +1,156 @@
+"""Commands in pods over the Kubernetes API: streams, exit codes, terminals, and refusals."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kinetic_flows.clients.kubernetes.access import Kubeconfig
+from kinetic_flows.clients.kubernetes.client import KubernetesClient
+from kinetic_flows.core.errors import LaunchError, UsageError
+from kinetic_flows.platforms.gke.access import PodAccess
+from kinetic_flows.platforms.gke.watcher import NamespaceWatcher
+from loopback.kubernetes.access import Denial
+from loopback.kubernetes.cluster import LoopbackCluster
+from loopback.kubernetes.idle import IdleRuntime
+from loopback.kubernetes.node_groups import NodeGroup
+
+RUN = "9229eced-0000-4000-8000-000000000001"
+OF_SLICES = "9229eced-0000-4000-8000-000000000002"
+LARGE = 3_000_000
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackCluster]:
+    with LoopbackCluster(tmp_path_factory.mktemp("exec"), runtime=IdleRuntime()) as running:
+        running.add_nodes(NodeGroup(name="cpu", nodes=1))
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(cluster: LoopbackCluster) -> Iterator[KubernetesClient]:
+    client = KubernetesClient(Kubeconfig(path=str(cluster.kubeconfig())))
+    start_job(client, "train", {"prefect.io/flow-run-id": RUN}, hosts=2)
+    for number in (0, 1):
+        key = f"{OF_SLICES}-s{number}"
+        labels = {"prefect.io/flow-run-id": OF_SLICES, "kinetic-flows/slice": key}
+        start_job(client, f"slice-{number}", labels, hosts=2)
+    await_pods(cluster, 6)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def access(client: KubernetesClient) -> PodAccess:
+    return PodAccess(client, "default", NamespaceWatcher(client, "default"))
+
+
+def start_job(client: KubernetesClient, name: str, labels: dict[str, str], hosts: int) -> None:
+    pod = {
+        "restartPolicy": "Never",
+        "containers": [{"name": "prefect-job", "image": "python:3.11"}],
+    }
+    spec = {
+        "completions": hosts,
+        "parallelism": hosts,
+        "completionMode": "Indexed",
+        "backoffLimit": 0,
+        "template": {"metadata": {"labels": labels}, "spec": pod},
+    }
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "labels": labels},
+        "spec": spec,
+    }
+    client.ask("POST", "/apis/batch/v1/namespaces/default/jobs", body=job)
+
+
+def await_pods(cluster: LoopbackCluster, count: int) -> None:
+    running = set()
+
+    def are_there(pod: dict[str, Any]) -> bool:
+        if pod["status"].get("phase") == "Running":
+            running.add(pod["metadata"]["name"])
+        return len(running) == count
+
+    cluster.wait_for("pods", are_there)
+
+
+def run(access: PodAccess, *command: str) -> tuple[int, bytes, bytes]:
+    done = access.execute(RUN, 0, command, limit_seconds=30)
+    return done.exit_code, done.output, done.errors
+
+
+@pytest.mark.parametrize("protocol", ["v5.channel.k8s.io", "v4.channel.k8s.io"])
+def test_output_errors_and_exit_code_come_apart(
+    access: PodAccess, cluster: LoopbackCluster, protocol: str
+) -> None:
+    with cluster.speaking(protocol):
+        assert run(access, "sh", "-c", "echo out; echo err >&2; exit 3") == (3, b"out\n", b"err\n")
+        assert run(access, "sh", "-c", "kill -9 $$")[0] == 137
+        assert run(access, "echo", "a b&c=d+e%20", "")[1] == b"a b&c=d+e%20 \n"
+
+
+def test_all_of_a_large_output_comes(access: PodAccess) -> None:
+    code, output, _ = run(access, "head", "-c", str(LARGE), "/dev/zero")
+    assert (code, len(output)) == (0, LARGE)
+
+
+def test_input_ends_where_its_stream_does(access: PodAccess) -> None:
+    source, target = io.BytesIO(b"x" * LARGE), io.BytesIO()
+    done = access.stream(RUN, 1, ["wc", "-c"], source, target)
+    assert (done.exit_code, target.getvalue().strip()) == (0, str(LARGE).encode())
+
+
+def test_a_source_that_fails_is_told(access: PodAccess) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(5, "the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        access.stream(RUN, 0, ["cat"], Broken(), io.BytesIO())
+
+
+def test_hosts_are_counted_over_slices(access: PodAccess) -> None:
+    hosts = access.hosts(OF_SLICES)
+    assert [host.host for host in hosts] == [0, 1, 2, 3]
+    assert [host.place[:9] for host in hosts] == [
+        "slice-0-0",
+        "slice-0-1",
+        "slice-1-0",
+        "slice-1-1",
+    ]
+    assert all(host.is_running for host in hosts)
+    assert access.hosts("9229eced-0000-4000-8000-00000000000f") == ()
+    with pytest.raises(UsageError, match="no host 4 of this run: it has 4"):
+        access.execute(OF_SLICES, 4, ["true"], limit_seconds=30)
+
+
+def test_a_program_that_is_not_there_is_named(access: PodAccess) -> None:
+    with pytest.raises(LaunchError, match='"nosuch": No such file or directory'):
+        run(access, "nosuch")
+
+
+def test_a_command_that_says_nothing_is_not_waited_for_without_end(access: PodAccess) -> None:
+    with pytest.raises(LaunchError, match=r"did not answer within 0\.2 seconds"):
+        access.execute(RUN, 0, ["tail", "-f", "/dev/null"], limit_seconds=0.2)
+
+
+@pytest.mark.parametrize("verb", ["get", "create"])
+def test_who_may_not_is_told_what_grants_it(
+    access: PodAccess, cluster: LoopbackCluster, verb: str
+) -> None:
+    denial = Denial(resource="pods/exec", verb=verb)
+    cluster.access.denials.append(denial)
+    try:
+        with pytest.raises(LaunchError) as caught:
+            run(access, "true")
+    finally:
+        cluster.access.denials.remove(denial)
+    assert f"you may not {verb} pods/exec in namespace 'default'" in caught.value.message
+    assert caught.value.hint is not None
+    assert "--verb=get,create --resource=pods/exec,pods/portforward" in caught.value.hint
