@@ -128,7 +128,7 @@ async def execute_within(client: KubernetesClient, command: PodCommand, streams:
         raise KubernetesRefused(501, f"it speaks none of {', '.join(PROTOCOLS)}", str(command))
     receiving = asyncio.ensure_future(_receive(websocket, command, streams))
     sending = (_send(websocket, streams.source), _resize(websocket, streams.sizes))
-    tasks = {receiving, *(asyncio.ensure_future(each) for each in sending)}
+    tasks: set[asyncio.Task[Any]] = {receiving, *(asyncio.ensure_future(each) for each in sending)}
     try:
         return await _end_of(receiving, tasks)
     finally:
@@ -138,7 +138,7 @@ async def execute_within(client: KubernetesClient, command: PodCommand, streams:
         await websocket.close()
 
 
-async def _end_of(receiving: asyncio.Future[int], tasks: set[asyncio.Future[Any]]) -> int:
+async def _end_of(receiving: asyncio.Task[int], tasks: set[asyncio.Task[Any]]) -> int:
     """Return what is received at the end, unless something fails that is to be sent."""
     pending = tasks
     while not receiving.done():
