@@ -47,10 +47,6 @@ Size = tuple[int, int]
 """Columns and rows."""
 
 
-class CommandRefused(LaunchError):
-    """The node of a pod could not start a command in it: no such container, or no such program."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class PodCommand:
     """A command that is to run in a pod.
@@ -120,7 +116,7 @@ async def execute_within(client: KubernetesClient, command: PodCommand, streams:
     Raises:
         KubernetesRefused: The API server refuses: there is no such pod, or this user may not.
         KubernetesUnreachable: It does not answer, or the connection broke off.
-        CommandRefused: The pod's node cannot start it.
+        LaunchError: The pod's node cannot start it.
     """
     websocket = await client.open_websocket_within(command.path, protocols=PROTOCOLS)
     if websocket.protocol not in PROTOCOLS:
@@ -202,7 +198,7 @@ def exit_code_of(status: Mapping[str, Any], command: PodCommand) -> int:
         command: The command.
 
     Raises:
-        CommandRefused: It never ran.
+        LaunchError: It never ran.
     """
     if status.get("status") == "Success":
         return 0
@@ -212,7 +208,7 @@ def exit_code_of(status: Mapping[str, Any], command: PodCommand) -> int:
             if cause.get("reason") == EXIT_CODE_CAUSE:
                 return int(cause["message"])
     said = str(status.get("message") or "its node does not say why").strip()
-    raise CommandRefused(f"{command} could not be run: {said}", value=command.pod)
+    raise LaunchError(f"{command} could not be run: {said}", value=command.pod)
 
 
 def _status(content: bytes) -> Mapping[str, Any]:
