@@ -31,8 +31,10 @@ from .stores import BucketStore, DirectoryStore
 from .worker import TASK_FILE
 
 if TYPE_CHECKING:
+    from .door import Door
     from .idle import IdleWatch
     from .spending import Spending
+    from .stuck import StuckWatch
 
 REASON_CHARACTERS = 300
 
@@ -169,11 +171,14 @@ class Calls:
             around.output,
             around.interrupts,
         )
-        open_door(around.entrance, worker.pid, directory)
+        door = open_door(around.entrance, worker.pid, directory)
         idle = self._idle_watch()
         around.sampler.begin()
         around.sampler.watch(idle.note if idle else None)
+        stuck = self._stuck_watch(door)
         self._watch(worker, idle, directory)
+        if stuck is not None:
+            stuck.end()
         is_late = worker.exit_code is None and not around.interrupts.is_stopping
         # A call that was over in time counts, whatever still ran.
         is_late = is_late and read_outcome(directory) is None
@@ -193,6 +198,14 @@ class Calls:
 
         around = self._around
         return idle_watch(self._job, around.environ, around.output.say, around.interrupts.wake)
+
+    def _stuck_watch(self, door: Door) -> StuckWatch | None:
+        # Jobs that were written by earlier clients do not say.
+        if not self._job.get("stuck_after_seconds"):
+            return None
+        from .stuck import StuckWatch
+
+        return StuckWatch(self._job["stuck_after_seconds"], door, self._around).begin()
 
     def _lingers(self) -> dict[str, float]:
         """Return how long a worker may live on when its function has returned, or failed."""

@@ -117,18 +117,25 @@ class Output:
         self._masks = Masks()
         self._marker = Marker()
         self._guard = threading.Lock()
+        self.heard = 0.0
+        """When the worker has last printed or logged anything, by the monotonic clock."""
 
     @property
     def tail(self) -> list[str]:
         """The last lines."""
         return list(self._tail)
 
-    def say(self, message: str) -> None:
-        """Print a line of the runner's own, and log it."""
+    def say(self, message: str, level: int = INFO) -> None:
+        """Print a line of the runner's own, or several, and log them as one.
+
+        Args:
+            message: What is said.
+            level: Its level, as `logging` has it.
+        """
         message = self.masked(message)
         with self._guard:
             self._echo(self._marker.stderr(f"kinetic: {message}\n".encode(errors="replace")))
-        self._take(f"kinetic: {message}", RUNNER_LOGGER)
+        self._take(f"kinetic: {message}", RUNNER_LOGGER, level)
 
     def show_paths(self, workspace: str, root: str) -> None:
         """Show files of the workspace, in tracebacks, as files of the client's project."""
@@ -161,6 +168,7 @@ class Output:
 
     def _reader(self, pipe: int, marked: Callable[[bytes], bytes], logger: str) -> _StreamReader:
         def show(data: bytes) -> None:
+            self.heard = time.monotonic()
             with self._guard:
                 self._echo(marked(data))
 
@@ -169,6 +177,7 @@ class Output:
         return _StreamReader(pipe, ShownPaths(*self._paths), masks, show, splitter)
 
     def _show_record(self, record: Record) -> None:
+        self.heard = time.monotonic()
         if self._masks:
             head, text = (self._masks.text(part) for part in record.parts)
             record = record._replace(start=len(head), text=head + text)
@@ -178,9 +187,9 @@ class Output:
             self._tail.extend(record.text.splitlines())
         self._on_entry(record.message, record.level, record.name)
 
-    def _take(self, line: str, logger: str) -> None:
+    def _take(self, line: str, logger: str, level: int = INFO) -> None:
         self._tail.append(line)
-        self._on_entry(line, INFO, logger)
+        self._on_entry(line, level, logger)
 
     def _echo(self, data: bytes) -> None:
         """Pass output on as it is; whoever read it may have gone, and the run goes on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 STATES = {
@@ -33,9 +34,22 @@ def read_threads(process: int, root: str = "/proc") -> dict[int, ThreadTime]:
     for name in _names(os.path.join(root, str(process), "task")):
         fields = _fields(os.path.join(root, str(process), "task", name, "stat"))
         if fields:
-            ticks = int(fields[11]) + int(fields[12])
-            found[int(name)] = ThreadTime(fields[0], ticks / os.sysconf("SC_CLK_TCK"))
+            found[int(name)] = ThreadTime(fields[0], _seconds(fields[11:13]))
     return found
+
+
+def tree_seconds(process: int, root: str = "/proc") -> float | None:
+    """Return the processor time of a process and all that it has started; None where unknown."""
+    times = [
+        _seconds(fields[11:15])
+        for each in [process, *descendants(process, root)]
+        if (fields := _fields(os.path.join(root, str(each), "stat")))
+    ]
+    return sum(times) if times else None
+
+
+def _seconds(ticks: Sequence[str]) -> float:
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def signals(process: int, thread: int, root: str = "/proc") -> dict[str, int]:
