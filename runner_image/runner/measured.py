@@ -66,6 +66,19 @@ def _row(reading: Reading) -> list[Any]:
     return [*(getattr(reading, name) for name in COLUMNS), chips]
 
 
+def told(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with what it says in words, and as a picture."""
+    from .picture import draw
+    from .use_words import words_of
+
+    readings, kind, cpus = readings_of(document), document["chip_kind"], document["cpus"]
+    return {
+        **document,
+        "words": words_of(readings, chip_kind=kind, cpus=cpus),
+        "picture": draw(readings, chip_kind=kind, cpus=cpus),
+    }
+
+
 def readings_of(document: Mapping[str, Any]) -> list[Reading]:
     """Return the readings of a document.
 

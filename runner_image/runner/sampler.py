@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 METRICS_VARIABLE = "KINETIC_METRICS"
 METRICS_FILE = "metrics.json"
-"""Its name, in the scratch directory: what is known so far."""
+"""Its name, in the directory that has the door: what is known so far."""
 
 FIRST_SECONDS = 1.0
 """How long a function has run before it is looked at: most that are shorter cost nothing."""
@@ -138,7 +138,7 @@ class Sampler:
 
         self._history = History()
         if self._is_kept:
-            self._host = HostUse(self._start.scratch).begin()
+            self._host = HostUse(self._start.lasting).begin()
         self._reader = reader_of(self._environ)
         pause = min([EVERY_SECONDS, *(each / 10 for each in self._limits)])
         try:
@@ -180,7 +180,7 @@ class Sampler:
         """Leave what is known where it is looked for while the run goes on."""
         if not self._is_kept:
             return
-        path = os.path.join(self._start.scratch, METRICS_FILE)
+        path = os.path.join(self._start.lasting, METRICS_FILE)
         # A disk may be full; the scratch directory goes when the run ends.
         with suppress(OSError):
             with open(path + ".new", "w", encoding="utf-8") as file:
@@ -194,10 +194,12 @@ class Sampler:
 
     def _store(self, history: History, *, ended: bool) -> None:
         """Store what is known; a store that is away has it at the next time."""
+        from .measured import told
+
         with suppress(Fault, OSError, ValueError):
             if self._earlier is None:
                 self._take_earlier(history)
-            data = json.dumps(self.document(ended=ended), separators=(",", ":"))
+            data = json.dumps(told(self.document(ended=ended)), separators=(",", ":"))
             self._start.store.put(self._name, data.encode())
 
     def _take_earlier(self, history: History) -> None:
