@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 
 from .readings import Reading, merge
 
-MOST_POINTS = 120
+MOST_POINTS = 100
 WIDTH, LEFT, RIGHT = 720, 96, 128
 ROW_HEIGHT, CHART_HEIGHT, TOP = 58, 42, 8
 AXIS_HEIGHT = 20
@@ -47,12 +47,14 @@ class Chart(NamedTuple):
         lines: Its lines.
         top: What its upper edge stands for; None for the highest value.
         words: Says what a height is.
+        is_amount: Whether the most of it matters, and not the mean.
     """
 
     title: str
     lines: tuple[Line, ...]
     top: float | None
     words: Callable[[float], str]
+    is_amount: bool = False
 
 
 def draw(readings: Sequence[Reading], *, chip_kind: str = "", cpus: float | None = None) -> str:
@@ -102,10 +104,17 @@ def _charts(readings: Sequence[Reading], kind: str, cpus: float | None) -> Itera
         (Line(_chip_memory, _VIOLET),),
         _highest(readings, _chip_memory_total),
         _gibibytes,
+        is_amount=True,
     )
     yield Chart("CPUs", (Line(lambda each: each.cpus, _BLUE),), cpus, lambda value: f"{value:.1f}")
     limit = _highest(readings, lambda each: each.memory_limit_bytes)
-    yield Chart("memory", (Line(lambda each: each.memory_bytes, _ORANGE),), limit, _gibibytes)
+    yield Chart(
+        "memory",
+        (Line(lambda each: each.memory_bytes, _ORANGE),),
+        limit,
+        _gibibytes,
+        is_amount=True,
+    )
     yield Chart(
         "network",
         (
@@ -156,6 +165,11 @@ def _highest(readings: Sequence[Reading], value: Value) -> float | None:
     return max((found for each in readings if (found := value(each)) is not None), default=None)
 
 
+def _mean(readings: Sequence[Reading], value: Value) -> float:
+    known = [(found, each.seconds) for each in readings if (found := value(each)) is not None]
+    return sum(found * each for found, each in known) / (sum(each for _, each in known) or 1.0)
+
+
 def _thinned(readings: Sequence[Reading]) -> list[Reading]:
     """Return no more points than can be told apart."""
     size = -(-len(readings) // MOST_POINTS)
@@ -197,18 +211,11 @@ def _legend(chart: Chart, lines: Sequence[Line], points: Sequence[Reading], top:
 
 def _line(line: Line, points: Sequence[Reading], top: float) -> str:
     """Return a line, broken where nothing was read, and the area below it."""
-    pieces = [_place(piece, line.value, points, top) for piece in _pieces(points, line.value)]
-    drawn = []
-    for places in pieces:
-        first, last = places[0].partition(" ")[0], places[-1].partition(" ")[0]
-        path = "L".join(places)
-        drawn.append(
-            f'<path d="M{path}L{last} {CHART_HEIGHT}L{first} {CHART_HEIGHT}Z" '
-            f'fill="{line.colour}" fill-opacity=".15"/>'
-            f'<path d="M{path}" fill="none" stroke="{line.colour}" stroke-width="1.5" '
-            'stroke-linejoin="round"/>'
-        )
-    return "".join(drawn)
+    return "".join(
+        f'<path d="{_path(piece, line.value, points, top)}" fill="{line.colour}" '
+        f'fill-opacity=".15" stroke="{line.colour}" stroke-width="1.5"/>'
+        for piece in _pieces(points, line.value)
+    )
 
 
 def _pieces(points: Sequence[Reading], value: Value) -> list[list[Reading]]:
@@ -226,20 +233,16 @@ def _pieces(points: Sequence[Reading], value: Value) -> list[list[Reading]]:
     return pieces
 
 
-def _place(
-    piece: Sequence[Reading], value: Value, points: Sequence[Reading], top: float
-) -> list[str]:
-    """Return where a line goes: level for as long as each of its points lasted."""
+def _path(piece: Sequence[Reading], value: Value, points: Sequence[Reading], top: float) -> str:
+    """Return where a line goes: level for as long as each of its points lasted, from the ground."""
     begin, end = points[0].at - points[0].seconds, points[-1].at
     scale = (WIDTH - LEFT - RIGHT) / max(end - begin, 1e-9)
-    places = []
+    first = LEFT + scale * (piece[0].at - piece[0].seconds - begin)
+    steps = [f"M{first:.1f} {CHART_HEIGHT}"]
     for point in piece:
         y = CHART_HEIGHT * (1 - (value(point) or 0.0) / top)
-        places += [
-            f"{LEFT + scale * (at - begin):.1f} {y:.1f}"
-            for at in (point.at - point.seconds, point.at)
-        ]
-    return places
+        steps.append(f"V{y:.1f}H{LEFT + scale * (point.at - begin):.1f}")
+    return "".join([*steps, f"V{CHART_HEIGHT}"])
 
 
 def _axis(points: Sequence[Reading], height: int) -> str:
