@@ -79,6 +79,23 @@ def told(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def as_markdown(document: Mapping[str, Any], hosts: int) -> str:
+    """Return what a document says as a section of the run's page; empty where that is nothing.
+
+    Args:
+        document: What `told` has returned.
+        hosts: How many hosts the run has.
+    """
+    from .picture import as_image
+
+    if not document["picture"]:
+        return ""
+    which = f"Host {document['host']} of {hosts}, counted from 0:" if hosts > 1 else ""
+    words = "".join(f"- {each}\n" for each in document["words"])
+    image = as_image(document["picture"])
+    return "\n\n".join(part for part in (which, words.rstrip(), image) if part)
+
+
 def readings_of(document: Mapping[str, Any]) -> list[Reading]:
     """Return the readings of a document.
 

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 from .readings import Reading, merge
 
 MOST_POINTS = 100
-WIDTH, LEFT, RIGHT = 720, 96, 128
+WIDTH, LEFT, RIGHT = 720, 96, 146
 ROW_HEIGHT, CHART_HEIGHT, TOP = 58, 42, 8
 AXIS_HEIGHT = 20
 
@@ -193,17 +193,15 @@ def _row(chart: Chart, points: Sequence[Reading]) -> str:
 
 
 def _legend(chart: Chart, lines: Sequence[Line], points: Sequence[Reading], top: float) -> str:
-    """Return what stands right of a chart: its scale, and each line's mean and highest value."""
+    """Return what stands right of a chart: its scale, and each line in a number."""
     x = WIDTH - RIGHT + 8
     texts = [f'<text x="{x}" y="6" font-size="9">{escape(chart.words(top))}</text>']
     for number, line in enumerate(lines):
-        known = [
-            (value, each.seconds) for each in points if (value := line.value(each)) is not None
-        ]
-        seconds = sum(each for _, each in known) or 1.0
-        mean = sum(value * each for value, each in known) / seconds
         name = f"{line.name} " if len(lines) > 1 else ""
-        text = f"{name}⌀ {chart.words(mean)}"
+        if chart.is_amount:
+            text = f"{name}most {chart.words(_highest(points, line.value) or 0.0)}"
+        else:
+            text = f"{name}mean {chart.words(_mean(points, line.value))}"
         y = 22 + 13 * number
         texts.append(f'<text x="{x}" y="{y}" fill="{line.colour}">{escape(text)}</text>')
     return "".join(texts)

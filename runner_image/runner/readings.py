@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-EVERY_SECONDS = 5.0
-"""How far readings are apart."""
-
 RECENT_SECONDS = 600.0
-"""How long they are kept as they were read."""
+MOST_RECENT = 600
+"""How long readings are kept as they were read, and at most how many."""
 
 OLDER_SECONDS = 60.0
 MOST_OLDER = 180
@@ -139,9 +137,14 @@ def _chosen(choose: Any, values: Iterable[int | None]) -> int | None:
 
 
 class History:
-    """The readings of a host, bounded however long they go on."""
+    """The readings of a host, bounded however long they go on.
 
-    def __init__(self) -> None:
+    Args:
+        every_seconds: How far they are to be apart; those that are closer are merged.
+    """
+
+    def __init__(self, every_seconds: float) -> None:
+        self._every_seconds = every_seconds
         self._older: list[Reading] = []
         self._recent: list[Reading] = []
 
@@ -161,10 +164,12 @@ class History:
 
     def add(self, reading: Reading) -> None:
         """Take a reading, which belongs to the one before where that was shorter than usual."""
-        if self._recent and self._recent[-1].seconds + reading.seconds <= EVERY_SECONDS * 1.1:
+        longest = self._every_seconds * 1.1
+        if self._recent and self._recent[-1].seconds + reading.seconds <= longest:
             reading = merge([self._recent.pop(), reading])
         self._recent.append(reading)
-        while self._recent[0].at < reading.at - RECENT_SECONDS:
+        oldest = reading.at - RECENT_SECONDS
+        while self._recent[0].at < oldest or len(self._recent) > MOST_RECENT:
             self._put_away()
 
     def put_before(self, earlier: Sequence[Reading]) -> None:

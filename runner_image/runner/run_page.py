@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .course import Course
@@ -46,6 +46,7 @@ class RunPage:
         self._api = api
         self._began = time.monotonic()
         self._sections: dict[str, str] = {}
+        self._asked: dict[str, Callable[[], str]] = {}
         self.course = Course()
 
     def put(self, section: str, markdown: str) -> None:
@@ -56,6 +57,15 @@ class RunPage:
             markdown: What stands below, without headings of its level.
         """
         self._sections[section] = markdown
+
+    def ask(self, section: str, markdown: Callable[[], str]) -> None:
+        """Have somebody asked, when the run has ended, for what comes last in a section.
+
+        Args:
+            section: Its heading, one of `SECTIONS`; who was to be asked before is asked no more.
+            markdown: Returns it; empty for nothing.
+        """
+        self._asked[section] = markdown
 
     def publish(self, state: State, restarts: int) -> None:
         """Put what was said, and how the run went, on the page; its final state was told before.
@@ -70,6 +80,8 @@ class RunPage:
         if self._api is None or (is_short and state.type == "COMPLETED"):
             return
         self.put(HOW_IT_WENT, self.course.markdown(state, restarts))
+        for section, ask in self._asked.items():
+            self.put(section, f"{self._sections.get(section, '')}\n\n{ask()}".strip())
         try:
             insert(self._api, self._sections)
         except ApiError:

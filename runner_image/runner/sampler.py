@@ -7,7 +7,8 @@ is kept goes to the store now and then, and at the end.
 What reads is imported in its thread, when the function has run for a while: one that is over by
 then has not waited for it.
 
-    KINETIC_METRICS    0 to read nothing but the chips of a run with one of those options
+    KINETIC_METRICS    Seconds between two readings; 0 to read nothing but the chips of a run with
+                       one of those options
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ FIRST_SECONDS = 1.0
 """How long a function has run before it is looked at: most that are shorter cost nothing."""
 
 LEAST_SECONDS = 0.05
+EVERY_SECONDS = 5.0
+"""How far readings are apart, where the run does not say."""
+
 STORE_SECONDS = (30.0, 60.0, 120.0, 300.0, 600.0)
 """Between two times at which what is known is stored; the last of them is for ever."""
 
@@ -56,7 +60,7 @@ class Sampler:
         self._start = start
         self._environ = environ
         self._name = name
-        self._is_kept = environ.get(METRICS_VARIABLE) != "0"
+        self._every_seconds = _every_seconds(environ)
         self._limits = _limits(start.job)
         self._history: History | None = None
         self._lock = threading.Lock()
@@ -74,7 +78,7 @@ class Sampler:
 
     def begin(self) -> None:
         """Begin to read, as the function is about to be called; once is enough."""
-        if self._thread is None and (self._is_kept or self._limits):
+        if self._thread is None and (self._every_seconds or self._limits):
             self._began, self._last_used = time.time(), time.monotonic()
             self._last_stored = self._last_used
             self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
@@ -118,6 +122,12 @@ class Sampler:
             chip_name=reader.name if reader else "",
         )
 
+    def markdown(self) -> str:
+        """Return what was used as a section of the run's page; empty where that is nothing."""
+        from .measured import as_markdown, told
+
+        return as_markdown(told(self.document()), self._start.job["hosts"])
+
     def end(self) -> None:
         """Read no more; what is known is stored meanwhile."""
         self._stop.set()
@@ -129,26 +139,27 @@ class Sampler:
             self._thread.join(END_SECONDS)
 
     def _work(self) -> None:
-        pause = min([FIRST_SECONDS, *(each / 10 for each in self._limits)])
-        if self._stop.wait(max(pause, LEAST_SECONDS)):
+        pauses = [each / 10 for each in self._limits]
+        pauses += [self._every_seconds] if self._every_seconds else []
+        pause = max(min(pauses), LEAST_SECONDS)
+        if self._stop.wait(min(pause, FIRST_SECONDS)):
             return
         from .chip_use import reader_of
         from .host_use import HostUse
-        from .readings import EVERY_SECONDS, History
+        from .readings import History
 
-        self._history = History()
-        if self._is_kept:
+        self._history = History(self._every_seconds or EVERY_SECONDS)
+        if self._every_seconds:
             self._host = HostUse(self._start.lasting).begin()
         self._reader = reader_of(self._environ)
-        pause = min([EVERY_SECONDS, *(each / 10 for each in self._limits)])
         try:
             # Asked now, so that what was before the function is not taken for its doing.
             self._note(self._look_at_chips())
-            while not self._stop.wait(max(pause, LEAST_SECONDS)):
+            while not self._stop.wait(pause):
                 self._look(self._history)
                 self._leave(self._history)
             self._look(self._history)
-            if self._is_kept and len(self._history) > 1:
+            if self._every_seconds and len(self._history) > 1:
                 self._store(self._history, ended=True)
         finally:
             if self._reader is not None:
@@ -178,7 +189,7 @@ class Sampler:
 
     def _leave(self, history: History) -> None:
         """Leave what is known where it is looked for while the run goes on."""
-        if not self._is_kept:
+        if not self._every_seconds:
             return
         path = os.path.join(self._start.lasting, METRICS_FILE)
         # A disk may be full; the scratch directory goes when the run ends.
@@ -223,6 +234,15 @@ def sampler_of(start: Start, environ: Mapping[str, str], name: str) -> Sampler:
     sampler = Sampler(start, environ, name)
     start.leaving.callback(sampler.finish)
     return sampler
+
+
+def _every_seconds(environ: Mapping[str, str]) -> float | None:
+    """Return how far readings are to be apart; None for none."""
+    try:
+        seconds = float(environ.get(METRICS_VARIABLE, EVERY_SECONDS))
+    except ValueError:
+        return EVERY_SECONDS
+    return max(seconds, LEAST_SECONDS) if seconds > 0 else None
 
 
 def _limits(job: Mapping[str, Any]) -> list[float]:

@@ -52,7 +52,7 @@ from .output import Output
 from .prefect_api import api_of
 from .preparing import Start, is_flow, prepare
 from .reporter import reporter_of
-from .run_page import RunPage
+from .run_page import WHAT_IT_USED, RunPage
 from .sampler import sampler_of
 from .siblings import Siblings
 from .slices import Slice
@@ -253,6 +253,7 @@ class Supervisor:
         )
         self._interrupts.hold()
         self._page.course.call()
+        self._page.ask(WHAT_IT_USED, sampler.markdown)
         return Calls(self._job, task, around).run()
 
     def _claim_attempt(self) -> int:
