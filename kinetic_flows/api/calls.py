@@ -11,6 +11,7 @@ from kinetic_flows.api.run import Run
 from kinetic_flows.api.run_group import RunGroup
 from kinetic_flows.clients.prefect.deployments import PrefectDeployments
 from kinetic_flows.clients.prefect.schedules import Timing
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.flows import deploy as flow
 from kinetic_flows.flows.map import Sweep, SweepRequest
 from kinetic_flows.flows.run import execute
@@ -22,6 +23,9 @@ from kinetic_flows.runs.results import unpack_result
 if TYPE_CHECKING:
     from kinetic_flows.api.front import Opening
     from kinetic_flows.api.remote_function import RemoteFunction
+    from kinetic_flows.core import watched_options
+else:
+    watched_options = LazyModule("kinetic_flows.core.watched_options")
 
 CHANGES = {
     "created": "deployed",
@@ -80,6 +84,8 @@ def start_map(
         options: How the inputs are run.
         return_exceptions: Whether `results()` returns exceptions in place of values.
     """
+    if remote.options.debug:
+        watched_options.refuse_debugger("map")
     drafted = draft(opening, remote, bound, {}, may_lack_arguments=True)
     check_sweep_outputs(drafted.draft, inputs.known())
     request = SweepRequest(
@@ -120,6 +126,8 @@ def deploy(
         timing: When it is to run, as `Timing` takes it.
         **wanted: The deployment, as `check_request` takes it.
     """
+    if remote.options.debug:
+        watched_options.refuse_debugger("deploy")
     request = check_request(remote.fn, bound, timing=Timing(**timing), **wanted)
     drafted = draft(opening, remote, bound, {}, may_lack_arguments=True)
     with drafted.open_session() as session:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kinetic_flows.api.front import Opening, open_call
 from kinetic_flows.code.root import source_directory, working_directory
 from kinetic_flows.core.home import usable_home
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.plans.draft import Call, Draft, draft_call
 from kinetic_flows.plans.plan import RunPlan
@@ -21,6 +22,10 @@ from kinetic_flows.runs.session import Session, configure, open_session
 
 if TYPE_CHECKING:
     from kinetic_flows.api.remote_function import RemoteFunction
+    from kinetic_flows.core import watched_options
+else:
+    # Most calls are watched by nobody.
+    watched_options = LazyModule("kinetic_flows.core.watched_options")
 
 STEP_READ = "read-project"
 
@@ -64,7 +69,8 @@ def draft(
     drafted = decided(opening, remote, args, kwargs, may_lack_arguments=may_lack_arguments)
     # The project's own settings may name the accelerator, and the cluster its whole name.
     opening.begin(drafted.draft.runs_on)
-    for notice in drafted.draft.notices:
+    _, told = watched_options.called_anew(remote.options) if _is_watched(remote) else (None, "")
+    for notice in filter(None, (told, *drafted.draft.notices)):
         drafted.progress.aside(notice)
     for warning in drafted.draft.warnings:
         drafted.progress.warning(warning)
@@ -90,12 +96,12 @@ def decided(
         may_lack_arguments: Whether arguments may be left out.
         is_only_planned: Whether no server is started for it.
     """
-    cwd = working_directory()
+    cwd, options = working_directory(), remote.options
     call = Call(
         function=remote.fn,
         args=args,
         kwargs=dict(kwargs),
-        options=remote.options,
+        options=watched_options.called_anew(options)[0] if _is_watched(remote) else options,
         may_lack_arguments=may_lack_arguments,
     )
     environ, progress = opening.environ, opening.progress
@@ -112,6 +118,10 @@ def decided(
     with _shown(progress):
         drafted = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path, environ=environ)
     return Drafted(draft=drafted, progress=progress, environ=environ)
+
+
+def _is_watched(remote: RemoteFunction[..., Any]) -> bool:
+    return remote.options.debug or remote.options.profile
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from kinetic_flows.core.job_parts import (
     CandidateSpec,
     CostLimit,
     DataSpec,
+    DebugSpec,
     ObjectRef,
     OutputSpec,
     SecretSpec,
@@ -223,7 +224,7 @@ class JobTemplate:
             the place of calling the function; None for any other process.
         idle_timeout_seconds: How long its chips may do nothing; None for ever.
         stuck_after_seconds: How long it may be silent and idle before its stacks are logged.
-        debug: Whether each host waits for a debugger before it calls the function.
+        debug: How each host waits for a debugger before it calls the function; None: not at all.
         profile: Whether a profile of the function is put among its outputs.
         cost: What it may cost before it is ended; None for no limit.
     """
@@ -254,7 +255,7 @@ class JobTemplate:
     drives: ObjectRef | None = None
     idle_timeout_seconds: float | None = None
     stuck_after_seconds: float | None = None
-    debug: bool = False
+    debug: DebugSpec | None = None
     profile: bool = False
     cost: CostLimit | None = None
     version: int = field(default=JOB_VERSION)
@@ -328,13 +329,13 @@ class Job:
 
     def to_json(self) -> bytes:
         """Return the canonical bytes whose SHA-256 the launched process is given."""
-        url = self.api_url
+        run_id, url = self.run_id, self.api_url
         return self.template.document(
-            run_id=self.run_id,
+            run_id=run_id,
             payload_name=self.payload_name,
-            result=result_object(self.run_id),
+            result=result_object(run_id),
             output_dir=self.output_dir,
-            prefect=None if url is None else self.template.reports_to(url, self.run_id),
+            prefect=url and self.template.reports_to(url, run_id),
         )
 
 
@@ -379,8 +380,7 @@ class RunTicket:
         result_run_id: The earlier run whose result is this one's; None when it has its own.
         place: Where its process is; empty for where the platform launches.
         function: The function's name; empty where that is not known apart from the run's.
-        candidates: Digest of what lists the accelerators that it may go on; empty where there is
-            one.
+        candidates: Digest of what lists the accelerators that it may go on; empty for one alone.
         slices: How many TPU slices it has.
     """
 

@@ -39,6 +39,19 @@ class CostLimit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DebugSpec:
+    """How each host of a run waits for a debugger before it calls the function.
+
+    Attributes:
+        wheel: The debugger's wheel; None where the project has the debugger.
+        wait_seconds: How long it waits.
+    """
+
+    wheel: ObjectRef | None
+    wait_seconds: float = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """Data of a run, everything about it fixed; the function gets a path to it.
 

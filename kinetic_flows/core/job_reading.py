@@ -19,6 +19,7 @@ from kinetic_flows.core.job import (
 from kinetic_flows.core.job_parts import (
     CandidateSpec,
     DataSpec,
+    DebugSpec,
     ObjectRef,
     OutputSpec,
     SecretSpec,
@@ -69,6 +70,7 @@ def _read_template(found: Mapping[str, Any]) -> JobTemplate:
             "secrets": tuple(SecretSpec(**each) for each in found.get("secrets", ())),
             "output": OutputSpec(**found["output"]) if found.get("output") else None,
             "candidate": CandidateSpec(**found["candidate"]) if found.get("candidate") else None,
+            "debug": _read_debug(found.get("debug")),
             "drives": ObjectRef(**found["drives"]) if found.get("drives") else None,
         }
     )
@@ -91,6 +93,12 @@ def _read_requirements(found: Mapping[str, Any]) -> RequirementsSpec:
 def _read_packages(found: Mapping[str, Any] | None) -> PackagesSpec | None:
     # Jobs of earlier clients do not say.
     return PackagesSpec(**found) if found else None
+
+
+def _read_debug(found: Mapping[str, Any] | None) -> DebugSpec | None:
+    if not found:
+        return None
+    return DebugSpec(**{**found, "wheel": found["wheel"] and ObjectRef(**found["wheel"])})
 
 
 def _read_data(found: Mapping[str, Any]) -> DataSpec:

@@ -54,8 +54,9 @@ from kinetic_flows.runs.output_lease import check_output_dir_free
 from kinetic_flows.runs.session import Session
 
 if TYPE_CHECKING:
-    from kinetic_flows.flows import candidates
+    from kinetic_flows.flows import candidates, debugger
 else:
+    debugger = LazyModule("kinetic_flows.flows.debugger")
     # Most calls name one accelerator.
     candidates = LazyModule("kinetic_flows.flows.candidates")
 
@@ -83,12 +84,15 @@ def prepare(draft: Draft, session: Session, *, deployed: bool = False) -> Prepar
         # Who is answered, or deploys, writes nothing.
         check_output_dir_free(draft.output, session)
     with timed_steps() as seconds:
+        wheel = debugger.find_debugger(draft, session) if draft.call.options.debug else None
         secrets = find_secrets(draft, session, deployed=deployed)
         prepared = (
             candidates.prepare_candidates(draft, session, secrets)
             if draft.candidates
             else _prepare(draft, session, secrets)
         )
+        if draft.call.options.debug:
+            prepared = debugger.with_debugger(prepared, wheel, session)
     origin = draft.origin.origin() if draft.origin else None
     return replace(
         prepared,

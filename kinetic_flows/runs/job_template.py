@@ -11,7 +11,7 @@ from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import CodeSpec, JobTemplate, LaunchSpec, PackagesSpec, RequirementsSpec
-from kinetic_flows.core.job_parts import CandidateSpec, ObjectRef
+from kinetic_flows.core.job_parts import CandidateSpec, DebugSpec, ObjectRef
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.object_names import runner_object
 from kinetic_flows.core.volumes import volume_specs
@@ -44,6 +44,7 @@ class Prepared:
         secret_values: What is sealed for each of them, by variable.
         candidates: The same for each accelerator that runs may go on, in the order of preference;
             empty where there is one.
+        debug: How they wait for a debugger; None: not at all.
         left_out: Which accelerators of the list they cannot go on, and why, a sentence each.
     """
 
@@ -57,6 +58,7 @@ class Prepared:
     seconds: Mapping[str, float] = field(default_factory=dict)
     secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
     candidates: tuple[PreparedCandidate, ...] = ()
+    debug: DebugSpec | None = None
     left_out: tuple[str, ...] = ()
 
 
@@ -120,7 +122,7 @@ def job_template(
         timeout_seconds=options.timeout_seconds,
         idle_timeout_seconds=options.idle_timeout_seconds,
         stuck_after_seconds=options.stuck_after_seconds,
-        debug=options.debug,
+        debug=prepared.debug,
         profile=options.profile,
         cost=plan_cost.cost_limit(
             options.max_cost,

@@ -31,6 +31,7 @@ from .stores import BucketStore, DirectoryStore
 from .worker import TASK_FILE
 
 if TYPE_CHECKING:
+    from .debugging import DebuggerWatch
     from .door import Door
     from .idle import IdleWatch
     from .spending import Spending
@@ -132,6 +133,7 @@ class Calls:
         self._deadline: float | None = None
         self._spending = surroundings.spending
         self._kills = 0
+        self._debugger = self._debugger_watch()
 
     def run(self) -> Ending:
         """Call the function until it returns, and return how that ended."""
@@ -161,7 +163,7 @@ class Calls:
         os.mkdir(directory)
         variables = {**self._task["variables"], "KINETIC_RETRY": str(number)}
         with open(os.path.join(directory, TASK_FILE), "w", encoding="utf-8") as file:
-            json.dump({**self._task, "variables": variables, **self._lingers()}, file)
+            json.dump({**self._task, "variables": variables, **self._of_this_try()}, file)
         around, self._kills = self._around, count_kills()
         worker = Worker(
             around.entrance.archive,
@@ -172,6 +174,7 @@ class Calls:
             around.interrupts,
         )
         door = open_door(around.entrance, worker.pid, directory)
+        self._await_debugger(worker, directory)
         idle = self._idle_watch()
         around.sampler.begin()
         around.sampler.watch(idle.note if idle else None)
@@ -189,6 +192,26 @@ class Calls:
         close_door(around.entrance)
         why = (idle and idle.message) or self._too_long
         return self._ending(worker, directory, late=why if is_late else "")
+
+    def _debugger_watch(self) -> DebuggerWatch | None:
+        if not self._task["debug"]:
+            return None
+        from .debugging import DebuggerWatch
+
+        return DebuggerWatch(self._task["debug"], self._limit_seconds, self._around.output.say)
+
+    def _await_debugger(self, worker: Worker, directory: str) -> None:
+        """Wait as long as the function is not called: that time does not count, but its cost."""
+        if self._debugger is None:
+            return
+        costly = self._spending.deadline if self._spending else None
+        waited = self._debugger.wait(worker, directory, self._around.interrupts, costly)
+        self._deadline = self._deadline and self._deadline + waited
+
+    def _of_this_try(self) -> dict[str, Any]:
+        """Return what this try's worker is told besides what all are."""
+        debug = {"debug": self._debugger.for_next_try()} if self._debugger else {}
+        return {**self._lingers(), **debug}
 
     def _idle_watch(self) -> IdleWatch | None:
         # Jobs that were written by earlier clients do not say.

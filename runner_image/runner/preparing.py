@@ -117,6 +117,7 @@ def prepare(start: Start) -> Prepared:
         "scripts": packages.scripts,
         "data": data,
         "mounts": mounts,
+        "debug": _bring_debugger(start),
     }
     devices.finish(package_places(brought))
     environ = {**start.environ, **packages.variables}
@@ -206,6 +207,26 @@ def _bring_data(start: Start, phases: Phases, secrets: Mapping[str, str]) -> lis
     )
     with phases.measure("data"):
         return bring_data(data, around, own_directories(start.job, start.environ))
+
+
+def _bring_debugger(start: Start) -> dict[str, Any] | None:
+    """Return how the function's process waits for a debugger; None where it does not."""
+    # Jobs that were written by earlier clients do not say.
+    spec = start.job.get("debug")
+    if not spec:
+        return None
+    from .debugging import FIRST_PORT, bring_debugger
+
+    wheel = spec["wheel"]
+    return {
+        "packages": bring_debugger(start.store, wheel, start.scratch) if wheel else None,
+        "wait_seconds": spec["wait_seconds"],
+        "port": FIRST_PORT + start.host,
+        "run_id": start.job["run_id"],
+        "host": start.host,
+        "hosts": start.job["hosts"],
+        "is_here": start.environ.get("KINETIC_JOB", "").startswith("file:"),
+    }
 
 
 def _have_volumes(start: Start, data: list[str]) -> list[dict[str, Any]]:

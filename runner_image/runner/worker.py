@@ -129,6 +129,8 @@ def _work(directory: str, task: Mapping[str, Any], secrets: Mapping[str, str], s
 
         _log(task, said)
         _make_main(task, payload)
+        if task["debug"]:
+            _await_debugger(directory, task)
         function, args, kwargs = load_call(payload, task["pieces"], task.get("data", ()))
     except Exception as error:  # noqa: BLE001 - importing runs the project's own code
         _leave_unreadable(directory, error, task, said)
@@ -187,6 +189,12 @@ def _make_main(task: Mapping[str, Any], payload: Mapping[str, Any]) -> None:
     file = os.path.join(task["workspace"], script) if script else None
     install_main(file, task["entry_module_name"])
     add_sources(payload["sources"])
+
+
+def _await_debugger(directory: str, task: Mapping[str, Any]) -> None:
+    from .debugging import await_debugger
+
+    await_debugger(directory, task)
 
 
 def _set_path(task: Mapping[str, Any]) -> None:
