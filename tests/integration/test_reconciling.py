@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from kubernetes_runs import IMAGE, a_launcher
 from prefect_workers import eventually
 
 from kinetic_flows.clients.prefect.api import NewRun, PrefectApi
-from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
+from kinetic_flows.clients.prefect.artifacts import RunArtifacts
+from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW, RUN_ARTIFACT
 from kinetic_flows.clients.prefect.labels import DISPATCH_LABEL, RUN_TAG, STORE_LABEL
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.job import RUN_KEY_VARIABLE, RunTicket
@@ -193,6 +195,7 @@ def test_a_cancellation_that_nobody_acts_on_is_carried_out(platform, cluster, ap
 def test_a_pod_that_died_without_a_word_is_told_of(platform, cluster, api, dispatch):
     """The worker that started it, and would have seen it, was restarted meanwhile."""
     run = launch(platform, api, SLEEPY, dispatch=dispatch)
+    api.publish_markdown(run.id, RUN_ARTIFACT, "## What ran\n\nmain\n\n## Details\n\nnone")
     eventually(lambda: run.state[0] == "RUNNING")
     assert not run.reconcile()
     (pod,) = cluster.list("pods")
@@ -201,6 +204,11 @@ def test_a_pod_that_died_without_a_word_is_told_of(platform, cluster, api, dispa
     state, message = run.state
     assert state == "CRASHED"
     assert "memory" in message
+    page = RunArtifacts(api).read_markdown(run.id, RUN_ARTIFACT)
+    assert page is not None
+    assert page.text.startswith("## What ran\n\nmain\n\n## How it went\n\n")
+    assert page.text.endswith("\n\n## Details\n\nnone")
+    assert re.search(r"ended \| \*\*Crashed\*\*: its process .*memory", page.text)
 
 
 def test_what_a_workers_observer_guessed_makes_way_for_what_is_known(platform, cluster, api):

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from kinetic_flows.clients.prefect.api import NewRun, PrefectApi
+from kinetic_flows.clients.prefect.artifacts import RunArtifacts
+from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
 from runner_jobs import RUN_ID, Job, wait, wait_until
 
 
@@ -41,6 +43,7 @@ def test_states_and_lines_arrive(tmp_path: Path, api: PrefectApi, flow_run: str)
     assert record.started is not None
     lines = [line.message for line in api.logs(flow_run)]
     assert lines == [*(f"line {n}" for n in range(500)), "returned None"]
+    assert RunArtifacts(api).read_markdown(flow_run, RUN_ARTIFACT) is None, "short, and told of"
 
 
 def test_a_retried_function_goes_through_retrying(
@@ -60,6 +63,7 @@ def test_a_retried_function_goes_through_retrying(
 def test_a_cancellation_is_noticed_within_ten_seconds(
     tmp_path: Path, api: PrefectApi, flow_run: str
 ) -> None:
+    api.publish_markdown(flow_run, RUN_ARTIFACT, "## What ran\n\nmain\n\n## Details\n\nnone")
     source = "import time\ndef main(path):\n open(path, 'w').close()\n time.sleep(600)"
     marker = tmp_path / "begun"
     process = _job(tmp_path, api, flow_run, source, str(marker)).start()
@@ -68,6 +72,11 @@ def test_a_cancellation_is_noticed_within_ten_seconds(
     ended = wait(process)
     assert (ended.exit_code, ended.seconds < 10) == (130, True)
     assert api.read_run(flow_run).state_type == "CANCELLED"
+    page = RunArtifacts(api).read_markdown(flow_run, RUN_ARTIFACT)
+    assert page is not None
+    assert page.text.startswith("## What ran\n\nmain\n\n## How it went\n\n")
+    assert page.text.endswith("\n\n## Details\n\nnone")
+    assert "| ended | **Cancelled**: cancelled while the function ran |" in page.text
 
 
 def test_a_run_that_was_lost_and_starts_again_is_running_again(

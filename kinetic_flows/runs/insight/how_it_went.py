@@ -27,7 +27,7 @@ def how_it_went(ended: EndedRun) -> Mapping[str, str]:
     record = ended.api.read_run(ended.run.run_id)
     restarts = ended.header.attempt if ended.header else 0
     rows = [
-        ("ended", _ending(record)),
+        ("ended", _ending(record, f"run {ended.run.run_id} of {ended.run.name} crashed: ")),
         ("took", markdown.text(_times(record))),
         ("began", _began(record)),
         ("restarts", str(restarts) if restarts else ""),
@@ -35,8 +35,9 @@ def how_it_went(ended: EndedRun) -> Mapping[str, str]:
     return {HOW_IT_WENT: markdown.table(rows)}
 
 
-def _ending(record: RunRecord) -> str:
-    message = markdown.shortened(record.message.strip().partition("\n")[0], MESSAGE_CHARACTERS)
+def _ending(record: RunRecord, which: str) -> str:
+    message = record.message.strip().partition("\n")[0].removeprefix(which)
+    message = markdown.shortened(message, MESSAGE_CHARACTERS)
     return f"**{record.state_name}**" + (f": {markdown.text(message)}" if message else "")
 
 
