@@ -264,7 +264,7 @@ class Run(Generic[R]):
         Raises:
             MissingContextError: This is not called in a flow.
         """
-        future: PrefectFuture[R] = run_flow.await_in_flow(self.result)
+        future: PrefectFuture[R] = run_flow.await_in_flow(self.result, self.name)
         return future
 
     def __await__(self) -> Generator[Any, None, R]:

@@ -251,7 +251,7 @@ class RunGroup(Generic[R]):
         Raises:
             MissingContextError: This is not called in a flow.
         """
-        future: PrefectFuture[list[R]] = run_flow.await_in_flow(self.results)
+        future: PrefectFuture[list[R]] = run_flow.await_in_flow(self.results, self.name)
         return future
 
     def __await__(self) -> Generator[Any, None, list[R]]:

@@ -37,13 +37,15 @@ def link(words: str, url: str | None) -> str:
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:
-    """Return rows of a label and a cell as a table without a head; empty cells leave their row out.
+    """Return rows of a label and a cell as a table; empty cells leave their row out.
+
+    The first of them is its head: a table has to have one, and an empty one is shown, too.
 
     Args:
         rows: The rows; their cells are Markdown.
     """
     lines = [f"| {label} | {cell} |" for label, cell in rows if cell]
-    return "\n".join(["| | |", "| --- | --- |", *lines])
+    return "\n".join([*lines[:1], "| --- | --- |", *lines[1:]]) if lines else ""
 
 
 def shortened(words: str, characters: int) -> str:

@@ -165,7 +165,7 @@ def _goes_on(ticket: RunTicket) -> str:
     return run_goes_on(ticket.run_id, ticket.name)
 
 
-@own_task(TASK_LAUNCH_ACCELERATOR)
+@own_task(TASK_LAUNCH_ACCELERATOR, run_name="launch {draft.name}")
 def launch_accelerator_task(
     draft: Draft,
     prepared: Prepared,
@@ -197,17 +197,18 @@ def await_run(ticket: RunTicket, session: Session) -> ResultEnvelope:
     return envelope
 
 
-@own_task(TASK_AWAIT_RUN)
-def await_run_task(result: Callable[[], Any]) -> Any:
-    """Wait for a run of a remote function."""
+@own_task(TASK_AWAIT_RUN, run_name="wait for {name}")
+def await_run_task(result: Callable[[], Any], name: str) -> Any:  # noqa: ARG001
+    """Wait for a run of a remote function, or for a group of them."""
     return result()
 
 
-def await_in_flow(result: Callable[[], Any]) -> PrefectFuture[Any]:
+def await_in_flow(result: Callable[[], Any], name: str) -> PrefectFuture[Any]:
     """Submit a task that waits for a run, in the flow that this is called in.
 
     Args:
         result: Waits for the run, and returns or raises its result.
+        name: What the run is called, and the task run after it.
 
     Raises:
         MissingContextError: This is not called in a flow.
@@ -215,7 +216,7 @@ def await_in_flow(result: Callable[[], Any]) -> PrefectFuture[Any]:
     if FlowRunContext.get() is None:
         raise MissingContextError("as_future() is for use in a Prefect flow; use result() here")
 
-    return await_run_task.submit(result)
+    return await_run_task.submit(result, name)
 
 
 def as_flow(remote: Callable[P, R], function: Callable[P, R], name: str) -> Flow[P, R]:

@@ -230,6 +230,11 @@ def publish_description(
         origin=prepared.origin,
     )
     try:
-        session.api.publish_markdown(ticket.run_id, RUN_ARTIFACT, description.markdown())
+        session.api.publish_markdown(
+            ticket.run_id,
+            RUN_ARTIFACT,
+            description.markdown(),
+            description=markdown.text(ticket.name),
+        )
     except PrefectServerError as error:  # the run is launched, and goes on without
         session.api_availability.failed(error)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -16,6 +16,8 @@ ARGUMENTS = [
     *("--disable-gpu-compositing", "--disable-gpu-rasterization", "--disable-software-rasterizer"),
 ]
 PATIENCE_MILLISECONDS = 60_000
+WIDE: ViewportSize = {"width": 1280, "height": 860}
+NARROW: ViewportSize = {"width": 600, "height": 860}
 STAND_STILL = """
     document.addEventListener("DOMContentLoaded", () => {
         const style = document.createElement("style");
@@ -35,7 +37,7 @@ def open_page() -> Iterator[Page]:
     expect.set_options(timeout=PATIENCE_MILLISECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="light")
+        page = browser.new_page(viewport=WIDE, color_scheme="light")
         page.set_default_timeout(PATIENCE_MILLISECONDS)
         page.add_init_script(STAND_STILL)
         yield page
@@ -47,6 +49,14 @@ def keep_picture(page: Page, name: str) -> None:
     directory = os.environ.get(PICTURES_VARIABLE)
     if directory:
         page.screenshot(path=Path(directory) / f"{name}.png", animations="disabled")
+
+
+@contextmanager
+def narrowed(page: Page) -> Iterator[None]:
+    """Make a page as narrow as a phone, or as one that is zoomed in, in this block."""
+    page.set_viewport_size(NARROW)
+    yield
+    page.set_viewport_size(WIDE)
 
 
 def open_tab(page: Page, name: str) -> None:

@@ -271,7 +271,7 @@ def test_every_step_is_a_task_run_and_a_repeated_build_is_cached(
         "resolve-image": "Completed",
         "build-image": "Cached",
         "upload-code": "Completed",
-        "launch-accelerator": "Completed",
+        "launch same": "Completed",
     }
 
 
@@ -287,7 +287,7 @@ def test_a_call_s_steps_reach_its_server_after_one_at_another(
             monkeypatch.setenv(name, value)
         functions.same(1)
         with connect(record.api_url) as there:
-            assert _steps_of(_newest(there), record.api_url)["launch-accelerator"] == "Completed"
+            assert _steps_of(_newest(there), record.api_url)["launch same"] == "Completed"
         assert record.api_url != api.url
     finally:
         other.stop()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import keep_picture, open_page, open_tab
+from browser import keep_picture, narrowed, open_page, open_tab
 from playwright.sync_api import Page, expect
 from prefect_workers import RunningWorker
 from projects import Project, make_project
@@ -37,7 +37,7 @@ DEPLOYED = '''
 
     if __name__ == "__main__":
         nightly = evaluate.deploy("nightly", parameters={"rate": 0.5}, cron="0 2 * * *")
-        print(nightly.id, wait_for_ever.deploy("once").run().url)
+        print(nightly.id, wait_for_ever.deploy("once").run().url, wait_for_ever.submit().url)
 '''
 
 TRAINING = """
@@ -108,23 +108,25 @@ def test_a_person_watches_a_run_from_its_first_line_to_its_result(
     open_tab(page, "Artifacts")
     run_page = page.url
     page.locator(".artifact-card").get_by_text("run", exact=True).click()
+    for section in ("What ran", "Details"):
+        expect(page.get_by_role("heading", name=section)).to_be_visible()
     expect(page.get_by_text("train(learning_rate=0.1, epochs=3)").first).to_be_visible()
     expect(page.get_by_text("CPU only").first).to_be_visible()
     keep_picture(page, "what-a-run-is")
     page.goto(run_page)
-    for step in ("lock-dependencies", "build-image", "upload-code", "launch-accelerator"):
+    for step in ("lock-dependencies", "build-image", "upload-code", "launch train"):
         open_tab(page, "Task Runs")
         expect(page.get_by_text(step, exact=True).first).to_be_visible()
     keep_picture(page, "timeline-of-a-call")
     assert script.communicate(timeout=60)[0].splitlines()[-1].startswith("0.729")
 
 
-def test_a_deployment_runs_with_what_its_form_says_and_ends_when_cancelled(
+def test_a_deployment_runs_with_what_its_form_says_and_what_waits_ends_when_cancelled(
     project: Project, page: Page, worker: RunningWorker, prefect_api_url: str
 ) -> None:
     deployed = project.python("deployed.py")
     assert deployed.returncode == 0, deployed.stderr
-    deployment_id, waiting_url = deployed.stdout.split()
+    deployment_id, waiting_url, called_url = deployed.stdout.split()
     ui = prefect_api_url.removesuffix("/api")
     page.goto(f"{ui}/deployments/deployment/{deployment_id}/run")
     steps = page.locator(".schema-form-property").filter(has_text="steps")
@@ -144,6 +146,20 @@ def test_a_deployment_runs_with_what_its_form_says_and_ends_when_cancelled(
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Confirm").click()
     expect(page.get_by_text("Cancelled", exact=True).first).to_be_visible()
+
+    page.goto(called_url)
+    expect(page.get_by_text("waiting", exact=True).first).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
+    with narrowed(page):
+        page.locator(".flow-run-menu").click()
+        keep_picture(page, "cancel-in-the-menu")
+        page.get_by_text("Cancel", exact=True).click()
+        page.get_by_role("button", name="Confirm").click()
+        expect(page.get_by_text("Cancelled", exact=True).first).to_be_visible()
+    open_tab(page, "Artifacts")
+    page.locator(".artifact-card").get_by_text("run", exact=True).click()
+    expect(page.get_by_role("heading", name="How it went")).to_be_visible()
+    expect(page.get_by_text("cancelled while the function ran").first).to_be_visible()
 
 
 def _url_printed_by(script: subprocess.Popen[str]) -> str:

@@ -44,9 +44,8 @@ DESCRIBED = RunDescription(
 PAGE = """
 ## What ran
 
-| | |
-| --- | --- |
 | function | `train(rate=0.1, kind='a\\|b')` |
+| --- | --- |
 | runs on | `tpu-v6e-8`: 8 TPU chips (2x4) on 1 host of ct6e-standard-8t |
 | code | 3 files, 1.2 kB · commit `abcdef0123` on `main`, with changes |
 | called by | ada@laptop · from `train.py` · kinetic-flows 1.2.3 |
@@ -55,9 +54,8 @@ PAGE = """
 
 ## Details
 
-| | |
-| --- | --- |
 | image | [app@sha256:0123456789ab](https://c.example/image) (bundled) |
+| --- | --- |
 | mounted | `packages@sha256:bbbbbbbbbbbb` |
 | environment | 2 packages from requirements.txt, `0123456789ab` |
 | built because | `+ numpy 2.1` |
@@ -110,7 +108,7 @@ def cells(description: RunDescription) -> dict[str, str]:
     rows = re.findall(r"<tr>\n(.*?)</tr>", rendered, flags=re.DOTALL)
     found = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in rows]
     assert all(len(row) == 2 for row in found), rendered
-    return {label: cell for label, cell in found if label}
+    return dict(found)
 
 
 def seen(cell: str) -> str:

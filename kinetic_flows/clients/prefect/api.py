@@ -120,16 +120,23 @@ class PrefectApi:
         return run.id
 
     @translated
-    def publish_markdown(self, run_id: str, key: str, markdown: str) -> None:
+    def publish_markdown(
+        self, run_id: str, key: str, markdown: str, *, description: str | None = None
+    ) -> None:
         """Show a Markdown text among a run's artifacts.
 
         Args:
             run_id: The flow run.
             key: What the artifact is called.
             markdown: The text.
+            description: Markdown that is shown with its key; None for none.
         """
         artifact = sdk.actions.ArtifactCreate(
-            key=key, type="markdown", data=markdown, flow_run_id=UUID(run_id)
+            key=key,
+            type="markdown",
+            data=markdown,
+            description=description,
+            flow_run_id=UUID(run_id),
         )
         self.client.create_artifact(artifact)
 
