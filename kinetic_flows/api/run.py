@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
 from kinetic_flows.api.outputs import Outputs, are_certain, found_outputs
+from kinetic_flows.api.run_insight import RunInsight
 from kinetic_flows.clients.prefect.labels import STORE_LABEL
 from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
 from kinetic_flows.clients.prefect.timings import timings_of
@@ -51,7 +52,7 @@ R = TypeVar("R")
 
 @public
 @dataclass(frozen=True, kw_only=True)
-class Run(Generic[R]):
+class Run(RunInsight, Generic[R]):
     """One run of a function, which goes on whatever becomes of this process.
 
     A run can be pickled, and awaited in async code (`value = await run`). A REPL and a notebook

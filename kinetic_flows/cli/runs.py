@@ -21,6 +21,7 @@ from kinetic_flows.cli.reading import (
 from kinetic_flows.cli.run_list import moment, print_runs
 from kinetic_flows.cli.run_outputs import outputs
 from kinetic_flows.cli.run_show import run_document, shown
+from kinetic_flows.cli.run_stacks import stacks
 from kinetic_flows.cli.web import open_page, page_of
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.display import counted, output_for_terminal, value_for_output
@@ -35,6 +36,7 @@ from kinetic_flows.runs.session import own_session
 
 runs_app = App(name="runs", help_format="markdown", help_epilogue="")
 runs_app.command(outputs)
+runs_app.command(stacks)
 
 JsonLines = Annotated[bool, Parameter(name="--jsonl", negative="")]
 
@@ -326,6 +328,7 @@ add_examples(
             "kinetic runs outputs 9229eced",
             "kinetic runs outputs 9229eced 'checkpoints/*' --to ./checkpoints",
         ),
+        "stacks": ("kinetic runs stacks 9229eced", "kinetic runs stacks 9229eced --host 2"),
         "cleanup": ("kinetic runs cleanup --older-than-days 30 --dry-run",),
     },
 )

@@ -25,6 +25,8 @@ STDOUT_LOGGER = "kinetic"
 STDERR_LOGGER = "kinetic.stderr"
 RUNNER_LOGGER = "kinetic.runner"
 TRACEBACK_LOGGER = "kinetic.traceback"
+STACKS_LOGGER = "kinetic.stacks"
+"""Of what a run's threads do, where that stands in its log."""
 RESULT_LOGGER = "kinetic.result"
 """Of the line that says in a run's log what it returned; no output of the function."""
 

@@ -125,17 +125,22 @@ class Output:
         """The last lines."""
         return list(self._tail)
 
-    def say(self, message: str, level: int = INFO) -> None:
-        """Print a line of the runner's own, or several, and log them as one.
-
-        Args:
-            message: What is said.
-            level: Its level, as `logging` has it.
-        """
+    def say(self, message: str) -> None:
+        """Print a line of the runner's own, and log it."""
         message = self.masked(message)
         with self._guard:
             self._echo(self._marker.stderr(f"kinetic: {message}\n".encode(errors="replace")))
-        self._take(f"kinetic: {message}", RUNNER_LOGGER, level)
+        self._take(f"kinetic: {message}", RUNNER_LOGGER)
+
+    def tell(self, text: str, level: int, logger: str) -> None:
+        """Print lines of the runner's own, and log them as one record.
+
+        Args:
+            text: The lines.
+            level: Their level, as `logging` has it.
+            logger: Name of their logger.
+        """
+        self._show_record(Record("stderr", level, 0, logger, f"kinetic: {text}\n"))
 
     def show_paths(self, workspace: str, root: str) -> None:
         """Show files of the workspace, in tracebacks, as files of the client's project."""
@@ -160,7 +165,7 @@ class Output:
         readers: list[_Reader] = [
             self._reader(stdout, self._marker.stdout, STDOUT_LOGGER),
             self._reader(stderr, self._marker.stderr, STDERR_LOGGER),
-            _RecordReader(records, ShownPaths(*self._paths), self._show_record),
+            _RecordReader(records, ShownPaths(*self._paths), self._take_record),
         ]
         thread = threading.Thread(target=_pump, args=(readers,), daemon=True)
         thread.start()
@@ -176,8 +181,11 @@ class Output:
         masks = self._masks.follower()
         return _StreamReader(pipe, ShownPaths(*self._paths), masks, show, splitter)
 
-    def _show_record(self, record: Record) -> None:
+    def _take_record(self, record: Record) -> None:
         self.heard = time.monotonic()
+        self._show_record(record)
+
+    def _show_record(self, record: Record) -> None:
         if self._masks:
             head, text = (self._masks.text(part) for part in record.parts)
             record = record._replace(start=len(head), text=head + text)
@@ -187,9 +195,9 @@ class Output:
             self._tail.extend(record.text.splitlines())
         self._on_entry(record.message, record.level, record.name)
 
-    def _take(self, line: str, logger: str, level: int = INFO) -> None:
+    def _take(self, line: str, logger: str) -> None:
         self._tail.append(line)
-        self._on_entry(line, level, logger)
+        self._on_entry(line, INFO, logger)
 
     def _echo(self, data: bytes) -> None:
         """Pass output on as it is; whoever read it may have gone, and the run goes on."""

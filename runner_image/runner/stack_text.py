@@ -8,6 +8,7 @@ from .stack_view import Thread
 from .stacks import Stacks
 
 MOST_LINES = 200
+LONGEST_SOURCE = 120
 BUSY_PERCENT = 1.0
 """From which use of a processor on it is told."""
 
@@ -38,4 +39,4 @@ def _lines(threads: Sequence[Thread]) -> Iterator[str]:
         line = "" if frame.line is None else f", line {frame.line}"
         yield f'  File "{frame.file}"{line}, in {frame.function}' if frame.file else "  ..."
         if frame.source:
-            yield f"    {frame.source}"
+            yield f"    {frame.source[:LONGEST_SOURCE]}"

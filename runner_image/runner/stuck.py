@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .contract import DEVICES_VARIABLE
 from .door import Door
+from .marks import STACKS_LOGGER
 from .reporter import WARNING
 from .stack_text import text_of
 from .stacks import NoStacks, take
@@ -28,6 +29,9 @@ LEAST_SECONDS = 0.05
 
 LITTLE = 0.02
 """How much of a processor counts as none: threads that only beat a heart use that much."""
+
+LITTLE_SECONDS = 0.1
+"""How much processor time between two looks does: whoever looks at the run takes some."""
 
 GROWTH = 2.0
 """How much longer it is waited each time before the same is told again."""
@@ -126,7 +130,8 @@ class StuckWatch:
             does = str(error)
         if self._stop.is_set():
             return
-        self._output.say(f"it may be stuck: {message}. What it does now:\n{does}", WARNING)
+        text = f"it may be stuck: {message}. What it does now:\n{does}"
+        self._output.tell(text, WARNING, STACKS_LOGGER)
         payload = {"reason": message, "host": self._door.host}
         self._reporter.tell("stuck", f"{self._door.host}/{self._times}", payload)
 
@@ -152,7 +157,7 @@ class Work:
         if seconds is None:
             # What is unknown is not taken for nothing.
             self._last = now
-        elif self._seconds is None or seconds - self._seconds > LITTLE * (now - self._at):
+        elif seconds - (self._seconds or 0.0) > max(LITTLE * (now - self._at), LITTLE_SECONDS):
             self._last = now
         self._at, self._seconds = now, seconds
         return self._last

@@ -160,7 +160,7 @@ def test_want_of_memory_is_told_by_the_runner_and_else_by_whoever_finds_its_resu
         prefect_api.PrefectApi(prefect.url, RUN_ID, {}), lambda: None, lambda _: None
     )
     job = {"grace_seconds": 1, "retry_delay_seconds": 0, "retries": 0, "hosts": 1}
-    around: Any = Surroundings(None, "", {}, {}, None, told, None)  # type: ignore[arg-type]
+    around: Any = Surroundings(None, "", {}, {}, None, told, None, None)  # type: ignore[arg-type]
     calls = Calls({**job, "timeout_seconds": None}, {}, around)
     calls._kills = -1  # One more was killed since.
     ending = calls._crashed(-9, [])

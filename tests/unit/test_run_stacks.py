@@ -106,13 +106,13 @@ def test_threads_that_do_the_same_are_shown_once_and_busy_ones_say_so() -> None:
 def test_where_the_main_thread_only_runs_an_event_loop_its_task_tells_what_it_does() -> None:
     select = ("select", "/usr/local/lib/python3.12/selectors.py", 468, "", False)
     hosts = [host(0, thread(select), thread(TRAIN, name="task fetch", state=""))]
-    assert summary(hosts) == "host 0 is in train (train.py:88)"
+    assert summary(hosts) == "it is in train (train.py:88)"
 
 
 def test_notes_are_told_and_stand_for_what_is_not_in_the_function() -> None:
     note = "the function has returned, and its value is being stored"
     hosts = [host(0, thread(), notes=[note])]
-    assert summary(hosts) == f"host 0 is {note}"
+    assert summary(hosts) == f"it is {note}"
     assert f"note: {note}" in shown_stacks(hosts)
 
 

@@ -9,7 +9,7 @@ from kinetic_flows.runs.insight.host_stacks import HostStacks, StackFrame, Threa
 from kinetic_flows.runs.insight.stack_groups import StackGroup, group_hosts, other_threads, telling
 from kinetic_flows.runs.insight.stack_names import in_words, without_numbers
 
-LONGEST_SOURCE = 80
+LONGEST_SOURCE = 120
 BUSY_PERCENT = 1.0
 """From which use of a processor on it is told."""
 
@@ -22,6 +22,8 @@ def summary(hosts: Sequence[HostStacks]) -> str:
     """
     groups = group_hosts(hosts)
     silent = [each for each in hosts if each.why_not]
+    if len(hosts) == 1 and groups and not hosts[0].host:
+        return f"it is {_where(hosts[0])}"
     parts = [_of_groups(groups)] if groups else []
     parts += [f"host {each.host} tells nothing: {each.why_not}" for each in silent]
     return "; ".join(parts)
