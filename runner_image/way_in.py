@@ -29,7 +29,9 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
             python = door["python"]
             os.execv(python, [python, "-u", door["archive"], "beside", path, *command])  # noqa: S606 - it is to become that
     print(
-        f"kinetic: host {host} of run {run_id} is not here, or not at its function", file=sys.stderr
+        f"kinetic: host {host} of run {run_id} is not at its function here: it still prepares, "
+        "it ends, or its runner is of an earlier version",
+        file=sys.stderr,
     )
     return EXIT_NO_DOOR
 

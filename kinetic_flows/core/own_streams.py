@@ -53,9 +53,13 @@ class OwnStreams:
         """Write to standard error."""
         await asyncio.to_thread(_write, STDERR, content)
 
-    def source(self) -> AsyncIterator[bytes]:
-        """Return what comes from standard input until it ends, or the block does."""
-        return chunks_of(self._read)
+    def source(self, *, reads: bool = True) -> AsyncIterator[bytes]:
+        """Return what comes from standard input until it ends, or the block does.
+
+        Args:
+            reads: Whether it is read; else nothing comes.
+        """
+        return chunks_of(self._read if reads else self._await_end)
 
     async def sizes(self) -> AsyncIterator[tuple[int, int]]:
         """Yield the terminal's columns and rows, now and whenever they change."""
@@ -69,6 +73,10 @@ class OwnStreams:
     def _read(self, size: int) -> bytes:
         ready, _, _ = select.select([STDIN, self._end], [], [])
         return b"" if self._end in ready else os.read(STDIN, size)
+
+    def _await_end(self, _size: int) -> bytes:
+        select.select([self._end], [], [])
+        return b""
 
     @contextmanager
     def _told_of_sizes(self) -> Iterator[None]:

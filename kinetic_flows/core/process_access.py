@@ -80,7 +80,9 @@ class ProcessAccess(Protocol):
         """
         ...
 
-    def attach(self, key: str, host: int, command: Sequence[str], *, terminal: bool) -> int:
+    def attach(
+        self, key: str, host: int, command: Sequence[str], *, terminal: bool, reads: bool = True
+    ) -> int:
         """Run a command with this process's own streams; return its exit code.
 
         Args:
@@ -88,6 +90,8 @@ class ProcessAccess(Protocol):
             host: The host's number.
             command: The program and its arguments.
             terminal: Whether it gets a terminal, of this one's size, to which keys are passed.
+            reads: Whether it reads this process's input; else its own says nothing, and ends when
+                nobody waits for the command any more.
         """
         ...
 

@@ -14,7 +14,13 @@ from .door import Door, read_door
 
 Command = Callable[[Door, Sequence[str]], int]
 
-COMMANDS: Mapping[str, str] = {"metrics": "metrics", "stacks": "stacks"}
+COMMANDS: Mapping[str, str] = {
+    "enter": "enter",
+    "give": "giving",
+    "metrics": "metrics",
+    "stacks": "stacks",
+    "take": "taking",
+}
 """The module of each command, whose `main` is called with the door and the command's arguments."""
 
 EXIT_UNKNOWN_COMMAND = 64

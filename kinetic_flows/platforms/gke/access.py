@@ -89,7 +89,9 @@ class PodAccess:
         code = self._run(self._command(key, host, command, has_input=True), streams)
         return Executed(exit_code=code, output=b"", errors=bytes(errors))
 
-    def attach(self, key: str, host: int, command: Sequence[str], *, terminal: bool) -> int:
+    def attach(
+        self, key: str, host: int, command: Sequence[str], *, terminal: bool, reads: bool = True
+    ) -> int:
         """Run a command with this process's own streams; return its exit code.
 
         Raises:
@@ -100,7 +102,7 @@ class PodAccess:
             streams = Streams(
                 output=own.output,
                 errors=own.errors,
-                source=own.source(),
+                source=own.source(reads=reads),
                 sizes=own.sizes() if terminal else None,
             )
             return self._run(found, streams)

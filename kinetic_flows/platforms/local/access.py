@@ -51,7 +51,7 @@ class LocalAccess:
         Raises:
             LaunchError: It could not be started, or took too long.
         """
-        with self._started(key, host, command, stdin=subprocess.DEVNULL) as process:
+        with self._started(key, host, command, stdin=subprocess.DEVNULL, is_read=True) as process:
             try:
                 output, errors = process.communicate(timeout=limit_seconds)
             except subprocess.TimeoutExpired:
@@ -70,7 +70,7 @@ class LocalAccess:
             OSError: The source or the target has raised it.
         """
         errors = bytearray()
-        with self._started(key, host, command, stdin=subprocess.PIPE) as process:
+        with self._started(key, host, command, stdin=subprocess.PIPE, is_read=True) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stderr is not None
@@ -96,13 +96,15 @@ class LocalAccess:
         command: Sequence[str],
         *,
         terminal: bool,  # noqa: ARG002 - it has this one's
+        reads: bool = True,
     ) -> int:
         """Run a command with this process's own streams, its terminal included.
 
         Raises:
             LaunchError: It could not be started.
         """
-        with _left_to_the_command(), self._started(key, host, command) as process:
+        stdin = None if reads else subprocess.PIPE
+        with _left_to_the_command(), self._started(key, host, command, stdin=stdin) as process:
             return process.wait()
 
     @contextmanager
@@ -128,14 +130,28 @@ class LocalAccess:
 
     @contextmanager
     def _started(
-        self, key: str, host: int, command: Sequence[str], stdin: int | None = None
+        self,
+        key: str,
+        host: int,
+        command: Sequence[str],
+        *,
+        stdin: int | None = None,
+        is_read: bool = False,
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Start a command; it does not outlive the block."""
+        """Start a command; it does not outlive the block.
+
+        Args:
+            key: The run.
+            host: The host's number.
+            command: The program and its arguments.
+            stdin: What it reads, as `Popen` has it; None for what this process does.
+            is_read: Whether what it prints is read here; else it goes where this process's does.
+        """
         process = self._require(key, host)
         program, *arguments = command
         # As an image has it; what runs is told which interpreter is the run's.
         program = sys.executable if program == "python3" else program
-        pipe = None if stdin is None else subprocess.PIPE
+        pipe = subprocess.PIPE if is_read else None
         try:
             started = subprocess.Popen(
                 [program, *arguments],
