@@ -52,6 +52,8 @@ KUBECTL: Mapping[str, Sequence[str]] = {
     "apply": ("-f",),
     "create clusterrolebinding": ("--clusterrole", "--user"),
     "create namespace": (),
+    "create role ": ("--namespace", "--verb", "--resource"),
+    "create rolebinding": ("--namespace", "--role", "--user"),
     "create secret generic": ("--from-literal",),
     "create serviceaccount": ("--namespace",),
     "delete job": ("--namespace",),
