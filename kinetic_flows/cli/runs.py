@@ -21,12 +21,9 @@ from kinetic_flows.cli.reading import (
 from kinetic_flows.cli.run_list import moment, print_runs
 from kinetic_flows.cli.run_outputs import outputs
 from kinetic_flows.cli.run_show import run_document, shown
-<<<<<<< HEAD
 from kinetic_flows.cli.run_stacks import stacks
-=======
 from kinetic_flows.cli.run_way_in import EXAMPLES as OF_WAY_IN
 from kinetic_flows.cli.run_way_in import cp, execute, forward, shell
->>>>>>> c251a4ae (Open a way into live runs: shell, exec, forward and cp)
 from kinetic_flows.cli.web import open_page, page_of
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.display import counted, output_for_terminal, value_for_output
@@ -41,13 +38,10 @@ from kinetic_flows.runs.session import own_session
 
 runs_app = App(name="runs", help_format="markdown", help_epilogue="")
 runs_app.command(outputs)
-<<<<<<< HEAD
 runs_app.command(stacks)
-=======
 for command in (shell, forward, cp):
     runs_app.command(command)
 runs_app.command(execute, name="exec")
->>>>>>> c251a4ae (Open a way into live runs: shell, exec, forward and cp)
 
 JsonLines = Annotated[bool, Parameter(name="--jsonl", negative="")]
 
