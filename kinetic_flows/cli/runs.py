@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -18,7 +17,9 @@ from kinetic_flows.cli.reading import (
     require_something_known,
     require_something_to_read,
 )
+from kinetic_flows.cli.run_diff import diff
 from kinetic_flows.cli.run_list import moment, print_runs
+from kinetic_flows.cli.run_logs import JsonLines, logs
 from kinetic_flows.cli.run_outputs import outputs
 from kinetic_flows.cli.run_show import run_document, shown
 from kinetic_flows.cli.run_stacks import stacks
@@ -26,7 +27,7 @@ from kinetic_flows.cli.run_way_in import EXAMPLES as OF_WAY_IN
 from kinetic_flows.cli.run_way_in import cp, execute, forward, shell
 from kinetic_flows.cli.web import open_page, page_of
 from kinetic_flows.core import option_values as check
-from kinetic_flows.core.display import counted, output_for_terminal, value_for_output
+from kinetic_flows.core.display import counted, value_for_output
 from kinetic_flows.core.errors import RunNotFoundError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.progress import NullProgress
@@ -37,13 +38,13 @@ from kinetic_flows.runs.find import RunFilter, find_records, run_or_group_id
 from kinetic_flows.runs.session import own_session
 
 runs_app = App(name="runs", help_format="markdown", help_epilogue="")
+runs_app.command(logs)
 runs_app.command(outputs)
+runs_app.command(diff)
 runs_app.command(stacks)
 for command in (shell, forward, cp):
     runs_app.command(command)
 runs_app.command(execute, name="exec")
-
-JsonLines = Annotated[bool, Parameter(name="--jsonl", negative="")]
 
 MAX_DAYS = 36_500
 
@@ -140,38 +141,6 @@ def show(
     if "runs" in document:
         print()
         print_runs(document["runs"])
-
-
-@runs_app.command
-def logs(
-    run_id: str,
-    /,
-    *,
-    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
-    tail: Annotated[int | None, Parameter(name=["--tail", "-n"])] = None,
-    as_json: Json = False,
-    as_json_lines: JsonLines = False,
-) -> None:
-    """Print what a run has printed and logged, to the streams that it was printed to.
-
-    Args:
-        run_id: Its id, the part of it that is shown, or its URL.
-        follow: Go on until the run is over; outages of the Prefect API are waited for.
-        tail: How many of the last lines to begin with.
-        as_json: Print a JSON list of objects, with --follow when the run is over.
-        as_json_lines: Print a JSON object for each line as it comes.
-    """
-    if tail is not None:
-        check.count("--tail", tail)
-    require_something_to_read()
-    run = attach(run_id)
-    lines = run.logs(follow=True, tail=tail) if follow else run.logs(tail=tail)
-    records = ({"line": line, "stream": line.stream} for line in lines)
-    if print_records(records, as_json=as_json, as_json_lines=as_json_lines):
-        return
-    for line in lines:
-        target = sys.stdout if line.stream == "stdout" else sys.stderr
-        print(output_for_terminal(line) if target.isatty() else line, file=target, flush=True)
 
 
 @runs_app.command
@@ -325,7 +294,15 @@ add_examples(
             "kinetic runs ls --state failed --since 7d --json",
         ),
         "show": ("kinetic runs show 9229eced", "kinetic runs show 9229eced --web"),
-        "logs": ("kinetic runs logs 9229eced -f", "kinetic runs logs 9229eced --tail 100"),
+        "logs": (
+            "kinetic runs logs 9229eced -f",
+            "kinetic runs logs 9229eced --tail 100",
+            "kinetic runs logs --grep 'loss=nan' --since 7d --function train",
+        ),
+        "diff": (
+            "kinetic runs diff 9229eced 41ab8c07",
+            "kinetic runs diff 9229eced 41ab8c07 --stat",
+        ),
         "result": ("kinetic runs result 9229eced", "kinetic runs result 9229eced --json"),
         "cancel": ("kinetic runs cancel 9229eced",),
         "retry": ("kinetic runs retry 9229eced",),

@@ -47,9 +47,16 @@ class LogReader:
         self._quiet_since = time.monotonic()
         self._has_hosts = False
 
-    def available(self) -> list[PrintedLine]:
-        """Return every further line there is now."""
+    def available(self, *, is_settled: bool = False) -> list[PrintedLine]:
+        """Return every further line there is now.
+
+        Args:
+            is_settled: Whether the run has ended so long ago that Prefect has all of its lines, or
+                none: only in the second case is its process asked.
+        """
         entries = self._from_prefect()
+        if is_settled and entries:
+            return _lines(entries)
         return _lines(entries + self._from_process())
 
     def follow(self) -> Iterator[list[PrintedLine]]:

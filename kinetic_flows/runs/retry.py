@@ -20,38 +20,18 @@ from kinetic_flows.clients.prefect.labels import (
     RETRY_LABEL,
     retry_tag,
 )
-from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.surroundings import surrounding_tags
 from kinetic_flows.clients.prefect.timings import without_seconds
 from kinetic_flows.code.call_names import retried_name
 from kinetic_flows.code.data.uses import keep
 from kinetic_flows.code.origin import caller
 from kinetic_flows.code.runner_bundle import runner_bundle
-from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.artifact_store import ArtifactStore
-from kinetic_flows.core.errors import (
-    KineticError,
-    ObjectNotFoundError,
-    ObjectRefusedError,
-    RunNotFoundError,
-)
-from kinetic_flows.core.job import (
-    JOB_VARIABLE,
-    Job,
-    JobTemplate,
-    LaunchSpec,
-    RunTicket,
-    StoredTemplate,
-    sha256_hex,
-)
+from kinetic_flows.core.errors import RunNotFoundError
+from kinetic_flows.core.job import JobTemplate, LaunchSpec, RunTicket
 from kinetic_flows.core.job_parts import OutputSpec
-from kinetic_flows.core.job_reading import read_job
-from kinetic_flows.core.object_names import job_object
-from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.output_dirs import fields_of
 from kinetic_flows.core.settings.accelerator_names import names_in_words
-from kinetic_flows.images.inspection import image_from_fields
-from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.call_secrets import secret_values_again
 from kinetic_flows.runs.description import outputs_of
 from kinetic_flows.runs.launch import PlannedRun, launch_planned
@@ -59,6 +39,7 @@ from kinetic_flows.runs.origin_labels import as_of_now, origin_tags, without_use
 from kinetic_flows.runs.output_lease import check_output_dir_free, in_use_error, writer_of
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import ticket_of
+from kinetic_flows.runs.stored_run import expired, read_payload, read_stored, request_of
 
 if TYPE_CHECKING:
     from kinetic_flows.runs.candidates.launching import PlannedCandidate
@@ -128,7 +109,7 @@ def retry_run(
     )
     planned = PlannedRun(
         new=new,
-        request=replace(_request(launch, template.name), packages=template.packages),
+        request=replace(request_of(launch, template.name), packages=template.packages),
         template=template,
         payload=repeated.payload,
         outputs=str(record.labels.get(OUTPUTS_LABEL, "")) or session.outputs_root,
@@ -185,19 +166,6 @@ def _output_labels(
     return {JOB_LABEL: template.content_digest(), **told}
 
 
-def _request(launch: LaunchSpec, name: str) -> JobRequest:
-    options = RunOptions().updated(launch.options)
-    named = parse_accelerator(launch.accelerator)
-    return JobRequest(
-        run_id="",
-        name=name,
-        image=image_from_fields(launch.image),
-        accelerator=named.times(hosts=options.hosts or 1, slices=options.slices or 1),
-        mode=launch.mode,
-        options=options,
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Repeated:
     """What a run was started with.
@@ -233,7 +201,7 @@ class _Repeated:
 
         return tuple(
             PlannedCandidate(
-                request=replace(_request(each.launch, each.name), packages=each.packages),
+                request=replace(request_of(each.launch, each.name), packages=each.packages),
                 template=each,
             )
             for each in self.candidates
@@ -242,75 +210,12 @@ class _Repeated:
 
 
 def _read(record: RunRecord, store: ArtifactStore) -> _Repeated:
-    """Read a run's template and its pickled call, checked against the flow run's digest."""
-    if record.labels.get(CANDIDATES_LABEL):
-        jobs = _candidate_jobs(record, store)
-    else:
-        name = _job_name(record, store)
-        jobs = (_job(name, _get(name, record, store)),)
-        if jobs[0].template.content_digest() != record.labels.get(JOB_LABEL):
-            raise _refused(name, "it is not what the run was started with")
-    template, payload_name = jobs[0].template, jobs[0].payload_name
-    payload = _get(payload_name, record, store)
-    if sha256_hex(payload) != template.payload_sha256:
-        raise _refused(payload_name, "its digest is not the job's")
-    if not keep(template.data, store):
-        raise _gone(record)
-    is_listed = bool(record.labels.get(CANDIDATES_LABEL))
-    candidates = tuple(job.template for job in jobs) if is_listed else ()
-    return _Repeated(template=template, payload=payload, candidates=candidates)
-
-
-def _candidate_jobs(record: RunRecord, store: ArtifactStore) -> tuple[Job | StoredTemplate, ...]:
-    """Read a run's job on each of its accelerators, checked against the digests of their list."""
-    from kinetic_flows.runs.candidates.rounds import Rounds
-
-    listed = Rounds(store, record.id).candidates(str(record.labels[CANDIDATES_LABEL]))
-    if listed is None:
-        raise _gone(record)
-    jobs = []
-    for each in listed.candidates:
-        data = _get(each.job, record, store)
-        if sha256_hex(data) != each.job_sha256:
-            raise _refused(each.job, "it is not what the run was started with")
-        jobs.append(_job(each.job, data))
-    return tuple(jobs)
-
-
-def _job(name: str, data: bytes) -> Job | StoredTemplate:
-    try:
-        return read_job(data)
-    except ValueError as error:
-        raise _refused(name, str(error)) from error
-
-
-def _job_name(record: RunRecord, store: ArtifactStore) -> str:
-    """Return the name of a run's job: the one in its job variables, else the run's own."""
-    told = str(environment_of(record.job_variables).get(JOB_VARIABLE, ""))
-    return told.removeprefix(f"{store.uri}/") or job_object(record.id)
-
-
-def _get(name: str, record: RunRecord, store: ArtifactStore) -> bytes:
-    try:
-        return store.get(name).data
-    except ObjectNotFoundError as error:
-        raise _gone(record) from error
-
-
-def _gone(record: RunRecord) -> RunNotFoundError:
-    return RunNotFoundError(
-        f"run {record.id} cannot be started again: its objects are gone",
-        value=record.id,
-        hint="they expire after retention_days; call the function instead",
-    )
-
-
-def _refused(name: str, why: str) -> KineticError:
-    return ObjectRefusedError(
-        f"the object {name} is refused: {why}",
-        value=name,
-        hint="somebody wrote to the store, or another version made it; call the function instead",
-    )
+    """Read a run's template and its pickled call, and have its data kept."""
+    stored = read_stored(record, store)
+    payload = read_payload(stored, record, store)
+    if not keep(stored.template.data, store):
+        raise expired(record)
+    return _Repeated(template=stored.template, payload=payload, candidates=stored.candidates)
 
 
 def _tags(record: RunRecord, *, is_told: bool) -> tuple[str, ...]:
