@@ -69,11 +69,7 @@ def changed_files(before: Side, after: Side) -> tuple[FileChange, ...]:
         ObjectRefusedError: A store holds something else than a job names.
     """
     moves = _moves(before.entries, after.entries)
-    paths = [
-        path
-        for path in sorted(before.entries.keys() | after.entries.keys())
-        if before.entries.get(path) != after.entries.get(path)
-    ]
+    paths = differing_paths(before.entries, after.entries)
     contents = _contents(before, after, paths), _contents(after, before, paths)
     gone = set(moves.values())
     return tuple(
@@ -85,6 +81,22 @@ def changed_files(before: Side, after: Side) -> tuple[FileChange, ...]:
         for path in paths
         if path not in gone
     )
+
+
+def differing_paths(before: Entries, after: Entries) -> list[str]:
+    """Return the paths of files, links and empty directories that are not the same, in order."""
+    old, new = _without_folders(before), _without_folders(after)
+    return [path for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
+
+
+def _without_folders(entries: Entries) -> Entries:
+    """Leave out the directories that are there because something is in them."""
+    holding = {path.rpartition("/")[0] for path in entries}
+    return {
+        path: entry
+        for path, entry in entries.items()
+        if not (entry.is_directory and path in holding)
+    }
 
 
 def to_json(change: FileChange) -> dict[str, Any]:
@@ -148,7 +160,7 @@ def _change(
     kind: Kind = "added" if before is None else "removed" if after is None else "changed"
     special = [each for each in (before, after) if each is not None and not each.sha256]
     if special:
-        told = " was ".join(_kind(each) for each in (after, before) if each is not None)
+        told = ", was ".join(_kind(each) for each in (after, before) if each is not None)
         return FileChange(path=path, kind=kind, note=told)
     if before and after and before.sha256 == after.sha256:
         return FileChange(path=path, kind="mode", note=f"{after.mode:o}, was {before.mode:o}")
