@@ -13,7 +13,6 @@ from kinetic_flows.api.outputs import Outputs, are_certain, found_outputs
 from kinetic_flows.api.run_insight import RunInsight
 from kinetic_flows.clients.prefect.labels import STORE_LABEL
 from kinetic_flows.clients.prefect.surroundings import surrounding_flow_run_id
-from kinetic_flows.clients.prefect.timings import timings_of
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.api_boundary import BoundedIterator, at_api_boundary
 from kinetic_flows.core.cards import Card
@@ -242,17 +241,6 @@ class Run(RunInsight, Generic[R]):
             vars(self)["_outputs"] = found if are_certain(record) else None
             return found
         return self._outputs
-
-    @at_api_boundary
-    def timings(self) -> dict[str, float]:
-        """Return how many seconds each phase of the run took, in their order, as far as known.
-
-        `plan`, `lock`, `build` and `upload` are its client's; `wait` is until its process began,
-        of which on Kubernetes `node` and `pull` are parts where they took some time; `fetch`,
-        `install` and `data` are what comes before the function, and `run` is the function.
-        """
-        with self._sessions.session() as session:
-            return timings_of(session.api.read_run(self.id))
 
     def as_future(self) -> PrefectFuture[R]:
         """Return a Prefect future of the run, for the flow that this is called in.

@@ -5,14 +5,20 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from kinetic_flows.clients.prefect.timings import timings_of
 from kinetic_flows.core.api_boundary import at_api_boundary
 from kinetic_flows.core.lazy import LazyModule
 
 if TYPE_CHECKING:
+    from kinetic_flows.api.run import Run
+    from kinetic_flows.runs.compare import diff, named
+    from kinetic_flows.runs.compare.difference import RunDiff
     from kinetic_flows.runs.insight import stacks as run_stacks
     from kinetic_flows.runs.insight.stacks import RunStacks
     from kinetic_flows.runs.kept_session import KeptSession
 else:
+    diff = LazyModule("kinetic_flows.runs.compare.diff")
+    named = LazyModule("kinetic_flows.runs.compare.named")
     run_stacks = LazyModule("kinetic_flows.runs.insight.stacks")
 
 
@@ -45,3 +51,33 @@ class RunInsight:
         with self._sessions.session() as session:
             record = session.api.read_run(self.id)
             return run_stacks.read_stacks(session, record, host)
+
+    @at_api_boundary
+    def timings(self) -> dict[str, float]:
+        """Return how many seconds each phase of the run took, in their order, as far as known.
+
+        `plan`, `lock`, `build` and `upload` are its client's; `wait` is until its process began,
+        of which on Kubernetes `node` and `pull` are parts where they took some time; `fetch`,
+        `install` and `data` are what comes before the function, and `run` is the function.
+        """
+        with self._sessions.session() as session:
+            return timings_of(session.api.read_run(self.id))
+
+    @at_api_boundary
+    def diff(self, other: Run[object] | str) -> RunDiff:
+        """Return what differs between this run and a later one; `print(run.diff(other))` says it.
+
+        Nothing is unpickled: of arguments and of what was returned their short texts are compared.
+        What has expired, or cannot be read from here, is in the `unknown` of what is returned.
+
+        Args:
+            other: The other run, or its id, which may be short.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            UsageError: It is this run.
+        """
+        text = other if isinstance(other, str) else other.id
+        with self._sessions.session() as session:
+            later = named.named_run(text, session)
+            return diff.diff_runs(session.api.read_run(self.id), later, session)

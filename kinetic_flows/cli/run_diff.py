@@ -12,8 +12,8 @@ from kinetic_flows.cli.reading import require_something_to_read
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.settings import process_environment
 from kinetic_flows.runs.compare.diff import diff_runs
+from kinetic_flows.runs.compare.named import named_run
 from kinetic_flows.runs.compare.words import told
-from kinetic_flows.runs.find import run_id_of
 from kinetic_flows.runs.session import own_session
 
 _COLOURS = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
@@ -41,9 +41,7 @@ def diff(
     """
     require_something_to_read()
     with own_session(NullProgress()) as session:
-        one, other = (
-            session.api.read_run(run_id_of(each, session.api)) for each in (before, after)
-        )
+        one, other = (named_run(each, session) for each in (before, after))
         found = diff_runs(one, other, session)
     if as_json:
         print_json(found.to_json())

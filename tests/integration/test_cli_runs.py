@@ -21,6 +21,7 @@ import kinetic
 from kinetic_flows.cli.main import main
 from kinetic_flows.clients.prefect import server as server_module
 from kinetic_flows.clients.prefect.server import BackgroundServer
+from loopback.quick_cloud import QuickCloud
 
 FUNCTIONS = """
     import time
@@ -133,6 +134,27 @@ def test_a_function_is_called_detached_looked_at_repeated_and_cancelled(
     cleaned = _json(command("runs", "cleanup", "--older-than-days", "0", "--dry-run", "--json"))
     assert {run["id"], done["id"]} <= set(cleaned["runs"])
     assert cleaned["removed"] is False
+
+
+def test_runs_of_different_platforms_are_compared(
+    project: Project,
+    command: Command,
+    prefect_api_url: str,
+    quick_cloud: QuickCloud,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call = ("run", "cli_functions.py:divide", "--left", "9", "--json")
+    here = _json(command(*call))["id"]
+    project.write({"added.py": "x = 1\n"})
+    with monkeypatch.context() as there:
+        for name, value in quick_cloud.environment.items():
+            there.setenv(name, value)
+        elsewhere = _json(command(*call))["id"]
+        told = _json(command("runs", "diff", here, elsewhere, "--json"))
+    assert [(each["path"], each["kind"]) for each in told["files"]] == [("added.py", "added")]
+    caller = [each for each in told["differences"] if each["name"] == "platform"]
+    assert [(each["before"], each["after"]) for each in caller] == [("local", "gke")]
+    assert {"arguments", "options"} <= set(told["same"])
 
 
 def test_ctrl_c_cancels_a_call_whose_value_is_wanted_as_a_document(
