@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     # Most calls name one accelerator, and plans alone ask what is free.
     from kinetic_flows.core.candidates import Launch
     from kinetic_flows.core.pool_rooms import PoolRoom
+    from kinetic_flows.core.process_facts import ProcessFacts
 
 STARTING = "starting"
 """Cause of a process that is Pending because it has just begun to start."""
@@ -273,6 +274,16 @@ class Launcher(Processes, Protocol):
 
     def rooms(self) -> tuple[PoolRoom, ...] | None:
         """Return the node pools with what is free in them; None when that is not known."""
+        ...
+
+    def facts(self, key: str) -> ProcessFacts:
+        """Return what is known of how the processes of a launch ended, and of their nodes.
+
+        What cannot be found out is named in it.
+
+        Args:
+            key: The key of its launch request.
+        """
         ...
 
 

@@ -48,11 +48,13 @@ from kinetic_flows.platforms.gke.watcher import REQUIRED, SERVER, NamespaceWatch
 
 if TYPE_CHECKING:
     from kinetic_flows.core.pool_rooms import PoolRoom
-    from kinetic_flows.platforms.gke import access, pool_rooms
+    from kinetic_flows.core.process_facts import ProcessFacts
+    from kinetic_flows.platforms.gke import access, pool_rooms, process_facts
 else:
     # Calls do not look into runs, nor ask what is free.
     access = LazyModule("kinetic_flows.platforms.gke.access")
     pool_rooms = LazyModule("kinetic_flows.platforms.gke.pool_rooms")
+    process_facts = LazyModule("kinetic_flows.platforms.gke.process_facts")
 
 PREFLIGHT_HOLDS_SECONDS = 120.0
 OUTPUT_SECONDS = 10.0
@@ -151,6 +153,16 @@ class KubernetesLauncher:
             LaunchError: The cluster does not answer in time, or refuses.
         """
         return pool_rooms.rooms(self._client)
+
+    def facts(self, key: str) -> ProcessFacts:
+        """Return what the cluster knows of the pods of a launch and of their nodes.
+
+        Raises:
+            LaunchError: The cluster cannot be reached.
+        """
+        keys = self._watcher.slices(key)
+        views = {each: self._watcher.state.view(each) for each in keys}
+        return process_facts.read_facts(self._client, views)
 
     def may_launch(self) -> bool:
         """Whether this user may create Jobs here; False without any credentials.

@@ -29,11 +29,13 @@ class HostFiles:
     """What one host leaves.
 
     Attributes:
+        host: Its number.
         record: Who its process is.
         log: What it prints.
         life: What it holds a lock on while it lives.
     """
 
+    host: int
     record: Path
     log: Path
     life: Path
@@ -48,6 +50,7 @@ class HostFiles:
         """
         suffix = f"-{host}" if host else ""
         return cls(
+            host=host,
             record=place / f"process{suffix}.json",
             log=place / f"output{suffix}.log",
             life=place / f"alive{suffix}",

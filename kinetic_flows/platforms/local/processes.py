@@ -14,12 +14,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.files import private_directory, write_atomically
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.core.launcher import LaunchNeeds, LaunchRequest, Observation, Phase, Preflight
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.processes import (
     ProcessIdentity,
     exit_code,
@@ -28,6 +30,13 @@ from kinetic_flows.core.processes import (
 )
 from kinetic_flows.platforms.local.client_side import client_side
 from kinetic_flows.platforms.local.hosts import HostFiles, make_group, read_group
+
+if TYPE_CHECKING:
+    from kinetic_flows.core.process_facts import ProcessFacts
+    from kinetic_flows.platforms.local import process_facts
+else:
+    # Runs that end well are not asked how.
+    process_facts = LazyModule("kinetic_flows.platforms.local.process_facts")
 
 INHERITED = frozenset(
     {"HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH"}
@@ -155,6 +164,14 @@ class LocalProcesses:
             output=output,
             position=(position or 0) + len(output),
         )
+
+    def facts(self, key: str) -> ProcessFacts:
+        """Return how the processes of a run ended, as far as this machine has seen it.
+
+        Args:
+            key: The run, or its launch.
+        """
+        return process_facts.read_facts(self._processes(key))
 
     def discard(self, run_id: str) -> None:
         """Do nothing: what a process printed is kept, to be shown later."""

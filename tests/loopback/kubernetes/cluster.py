@@ -23,6 +23,7 @@ from loopback.kubernetes.capacity import Capacity
 from loopback.kubernetes.jobs import JobController, delete_job, mark_deleted
 from loopback.kubernetes.kubelet import Kubelet, PullImage, any_image
 from loopback.kubernetes.node_groups import NODE_POOL_LABEL, NodeGroup
+from loopback.kubernetes.node_trouble import NodeTrouble
 from loopback.kubernetes.pod_security import PREFIX
 from loopback.kubernetes.provisioning import Provisioning
 from loopback.kubernetes.runtime import ProcessRuntime, Runtime
@@ -88,6 +89,7 @@ class LoopbackCluster:
             self.admission.autopilot,
             self._provisioning,
         )
+        self.trouble = NodeTrouble(self._call, self.store, self._kubelet)
         self._jobs = JobController(self.store, self.admission, self._spawn)
         self._workloads = Workloads(self.store, self.admission)
         self._api = Api(self.store, self.admission, self.access, self._kubelet)
