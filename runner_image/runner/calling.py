@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .door import Entrance, close_door, open_door
+from .box_keeper import UNREMARKABLE
+from .door import Door, Entrance, close_door, open_door
 from .endings import (
     Ending,
     State,
@@ -32,7 +33,6 @@ from .worker import TASK_FILE
 
 if TYPE_CHECKING:
     from .debugging import DebuggerWatch
-    from .door import Door
     from .idle import IdleWatch
     from .spending import Spending
     from .stuck import StuckWatch
@@ -48,6 +48,9 @@ distributed runtime): where host 0 is gone, the others fail.
 
 FAILED_SECONDS = 1.0
 """How long one that has failed does: the others cannot come, and are to know it."""
+
+LOOK_SECONDS = 10.0
+"""How long a function that is stopped for its time has to tell what it is doing."""
 
 GIVEN_UP_SECONDS = 2.0
 """Time between SIGTERM and SIGKILL where another host has failed.
@@ -185,13 +188,30 @@ class Calls:
         is_late = worker.exit_code is None and not around.interrupts.is_stopping
         # A call that was over in time counts, whatever still ran.
         is_late = is_late and read_outcome(directory) is None
+        why = (idle and idle.message) or self._too_long
+        seen = self._last_look(door) if is_late or around.interrupts.is_given_up else {}
         if worker.exit_code is None:
             limit = GIVEN_UP_SECONDS if around.interrupts.is_given_up else self._grace_seconds
             worker.stop(min(limit, self._grace_seconds))
         worker.finish()
         close_door(around.entrance)
-        why = (idle and idle.message) or self._too_long
-        return self._ending(worker, directory, late=why if is_late else "")
+        ending = self._ending(worker, directory, late=why if is_late else "")
+        return ending if ending.status in UNREMARKABLE else self._seen(ending, seen)
+
+    def _last_look(self, door: Door) -> dict[str, Any]:
+        """Return what the function does that is about to be stopped."""
+        from .black_box import stacks_of
+
+        is_given_up = self._around.interrupts.is_given_up
+        return stacks_of(door, GIVEN_UP_SECONDS if is_given_up else LOOK_SECONDS)
+
+    def _seen(self, ending: Ending, seen: Mapping[str, Any]) -> Ending:
+        """Return an ending with what was seen last: what was used, and who was killed for it."""
+        from .black_box import READINGS_SECONDS, readings_of
+
+        readings = readings_of(self._around.sampler.readings(READINGS_SECONDS))
+        killed = describe_kill(self._kills) or ""
+        return ending._replace(seen={**seen, "readings": readings, "killed": killed})
 
     def _debugger_watch(self) -> DebuggerWatch | None:
         if not self._task["debug"]:

@@ -50,6 +50,7 @@ class Ending(NamedTuple):
         body: Path of the pickled value or exception; None for none.
         out_of_memory: What says that it ran out of memory, its host's or a chip's; empty where it
             did not.
+        seen: What was seen last of the function, for the black box; empty where it returned.
     """
 
     exit_code: int
@@ -57,6 +58,7 @@ class Ending(NamedTuple):
     fields: Mapping[str, Any] = {}
     body: str | None = None
     out_of_memory: str = ""
+    seen: Mapping[str, Any] = {}
 
 
 def from_outcome(outcome: Mapping[str, Any], body: str, log_tail: list[str]) -> Ending:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from .error_lines import ErrorLines
 from .marks import (
     HIDDEN,
     MAX_RECORD_BYTES,
@@ -25,6 +26,9 @@ from .masks import Masks
 from .shown_paths import ShownPaths
 
 TAIL_LINES = 20
+RECENT_LINES = 50
+"""How many of the last lines a result has that tells of a crash, and how many a black box."""
+
 MAX_LINE_CHARACTERS = 65_536
 STALE_SECONDS = 5.0
 """How long an unfinished line (a prompt, a progress bar) is waited for before it is shown."""
@@ -111,7 +115,7 @@ class Output:
 
     def __init__(self, on_entry: Callable[[str, int, str], None]) -> None:
         self._on_entry = on_entry
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._recent: deque[str] = deque(maxlen=RECENT_LINES)
         self._can_echo = True
         self._paths = ("", "")
         self._masks = Masks()
@@ -119,11 +123,18 @@ class Output:
         self._guard = threading.Lock()
         self.heard = 0.0
         """When the worker has last printed or logged anything, by the monotonic clock."""
+        self.errors = ErrorLines()
+        """Lines that tell of a fault below the function."""
 
     @property
     def tail(self) -> list[str]:
         """The last lines."""
-        return list(self._tail)
+        return self.recent[-TAIL_LINES:]
+
+    @property
+    def recent(self) -> list[str]:
+        """The last lines, more of them."""
+        return list(self._recent)
 
     def say(self, message: str) -> None:
         """Print a line of the runner's own, and log it."""
@@ -192,11 +203,16 @@ class Output:
         with self._guard:
             self._echo(self._marker.record(record))
         if record.where != HIDDEN:
-            self._tail.extend(record.text.splitlines())
+            lines = record.text.splitlines()
+            self._recent.extend(lines)
+            for line in lines:
+                self.errors.note(line)
         self._on_entry(record.message, record.level, record.name)
 
     def _take(self, line: str, logger: str) -> None:
-        self._tail.append(line)
+        self._recent.append(line)
+        if logger != RUNNER_LOGGER:
+            self.errors.note(line)
         self._on_entry(line, INFO, logger)
 
     def _echo(self, data: bytes) -> None:

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .box_keeper import BoxKeeper
 from .calling import Calls, Surroundings, spending_of
 from .contract import (
     EXIT_MOVED_ON,
@@ -104,6 +105,7 @@ class Supervisor:
         api = api_of(self._job, self._environ)
         self._reporter = reporter_of(api, self._interrupts.request_stop, self._output.say)
         self._page = RunPage(api)
+        self._box = BoxKeeper(self._store, self._job, self._starts, self._host, self._output)
 
     def run(self) -> int:
         """Run the job and return this process's exit code."""
@@ -120,7 +122,8 @@ class Supervisor:
                 ending = self._start()
                 if self._interrupts.is_given_up and ending.status != "returned":
                     self._slice.check_siblings()
-                    return self._give_up()
+                    with self._box.beside(ending, self._restarts, self._page):
+                        return self._give_up()
                 if not self._is_to_start_again(ending):
                     break
                 if self._claims:
@@ -134,7 +137,8 @@ class Supervisor:
             ending = self._failed(Fault(EXIT_RUNTIME_UNFIT, message))
         except Interrupted:
             ending = self._interrupted()
-        return self._end(ending)
+        with self._box.beside(ending, self._restarts, self._page):
+            return self._end(ending)
 
     def _leaves(self, claims: Claims) -> int | None:
         """Claim the run for this accelerator; return the exit code of a process that stands down.
