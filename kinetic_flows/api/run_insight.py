@@ -11,14 +11,17 @@ from kinetic_flows.core.lazy import LazyModule
 
 if TYPE_CHECKING:
     from kinetic_flows.api.run import Run
+    from kinetic_flows.core.run_metrics import RunMetrics
     from kinetic_flows.runs.compare import diff, named
     from kinetic_flows.runs.compare.difference import RunDiff
+    from kinetic_flows.runs.insight import metrics as run_metrics
     from kinetic_flows.runs.insight import stacks as run_stacks
     from kinetic_flows.runs.insight.stacks import RunStacks
     from kinetic_flows.runs.kept_session import KeptSession
 else:
     diff = LazyModule("kinetic_flows.runs.compare.diff")
     named = LazyModule("kinetic_flows.runs.compare.named")
+    run_metrics = LazyModule("kinetic_flows.runs.insight.metrics")
     run_stacks = LazyModule("kinetic_flows.runs.insight.stacks")
 
 
@@ -81,3 +84,16 @@ class RunInsight:
         with self._sessions.session() as session:
             later = named.named_run(text, session)
             return diff.diff_runs(session.api.read_run(self.id), later, session)
+
+    @at_api_boundary
+    def metrics(self) -> RunMetrics:
+        """Return what the run's hosts have used: chips, CPUs, memory, disk and network.
+
+        While the run goes on they are asked; afterwards it is what they have stored. In a notebook
+        it is shown with a picture; `pandas.DataFrame(run.metrics().rows())` has every reading.
+
+        Raises:
+            StoreError: What was stored cannot be read.
+        """
+        with self._sessions.session() as session:
+            return run_metrics.run_metrics(session, session.api.read_run(self.id))

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from kinetic_flows.clients.prefect.labels import PLATFORM_LABEL, retry_tag
+from kinetic_flows.clients.prefect.labels import PLATFORM_LABEL, STORE_LABEL, retry_tag
 from kinetic_flows.clients.prefect.records import RunQuery, RunRecord
 from kinetic_flows.clients.prefect.state_history import FlowRunHistory, StateRecord
 from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.core.display import for_line, for_terminal, labelled
+from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.moments import ago, local, took
+from kinetic_flows.core.run_metrics import is_in_numbers
 from kinetic_flows.runs.description import described, outputs_of, outputs_page
 from kinetic_flows.runs.group import is_group
+from kinetic_flows.runs.insight.metrics import run_metrics
 from kinetic_flows.runs.origin_labels import origin_facts
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.settle import ticket_of
+from kinetic_flows.runs.settle import store_label, ticket_of
 
 Row = tuple[str, str]
+
+MAX_HOSTS = 8
+"""Of how many hosts it is shown what they have used."""
 
 MAX_RUNS = 200
 """How many runs of a group are shown, the newest first."""
@@ -42,9 +49,19 @@ def run_document(record: RunRecord, session: Session) -> dict[str, Any]:
         **of_group,
         "states": [_state(each) for each in states],
         "retried_as": [each.id for each in repeats],
+        "metrics": [] if of_group else _metrics(record, session),
         "pages": {**pages, **({"outputs page": page} if page else {})},
         "facts": dict(origin_facts(record.labels)),
     }
+
+
+def _metrics(record: RunRecord, session: Session) -> list[dict[str, Any]]:
+    """Return what each host has used; nothing where that is kept elsewhere, or cannot be read."""
+    if record.labels.get(STORE_LABEL) != store_label(session.platform):
+        return []
+    with suppress(KineticError):
+        return [each.summary() for each in run_metrics(session, record).hosts]
+    return []
 
 
 def _of_group(record: RunRecord, session: Session) -> dict[str, Any]:
@@ -70,6 +87,7 @@ def shown(document: Mapping[str, Any], now: datetime | None = None) -> str:
     rows = (
         *_call(document),
         *_times(document, now),
+        *_used(document),
         *_history(document["states"]),
         *((name, str(text)) for name, text in document["facts"].items()),
         *_relations(document),
@@ -111,6 +129,16 @@ def _times(document: Mapping[str, Any], now: datetime) -> Iterator[Row]:
     yield "took", took(document["seconds"])
     parts = [f"{PHASES[phase]} {took(each)}" for phase, each in document["timings"].items()]
     yield "times", ", ".join(parts)
+
+
+def _used(document: Mapping[str, Any]) -> Iterator[Row]:
+    hosts = document["metrics"]
+    for number, host in enumerate(hosts[:MAX_HOSTS]):
+        which = f"host {host['host']}: " if len(hosts) > 1 else ""
+        yield "" if number else "used", f"{which}{host['used']}"
+        yield from (("", f"{which}{words}") for words in host["words"] if not is_in_numbers(words))
+    if len(hosts) > MAX_HOSTS:
+        yield "", f"and {len(hosts) - MAX_HOSTS} more: kinetic runs top {document['id']}"
 
 
 def _history(states: Sequence[Mapping[str, Any]]) -> Iterator[Row]:

@@ -23,6 +23,7 @@ from kinetic_flows.cli.run_logs import JsonLines, logs
 from kinetic_flows.cli.run_outputs import outputs
 from kinetic_flows.cli.run_show import run_document, shown
 from kinetic_flows.cli.run_stacks import stacks
+from kinetic_flows.cli.run_top import top
 from kinetic_flows.cli.run_way_in import EXAMPLES as OF_WAY_IN
 from kinetic_flows.cli.run_way_in import cp, execute, forward, shell
 from kinetic_flows.cli.web import open_page, page_of
@@ -45,6 +46,7 @@ runs_app.command(stacks)
 for command in (shell, forward, cp):
     runs_app.command(command)
 runs_app.command(execute, name="exec")
+runs_app.command(top)
 
 MAX_DAYS = 36_500
 
@@ -303,6 +305,7 @@ add_examples(
             "kinetic runs diff 9229eced 41ab8c07",
             "kinetic runs diff 9229eced 41ab8c07 --stat",
         ),
+        "top": ("kinetic runs top", "kinetic runs top 9229eced"),
         "result": ("kinetic runs result 9229eced", "kinetic runs result 9229eced --json"),
         "cancel": ("kinetic runs cancel 9229eced",),
         "retry": ("kinetic runs retry 9229eced",),

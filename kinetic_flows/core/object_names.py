@@ -127,6 +127,11 @@ def requirements_object(sha256: str) -> str:
     return f"requirements/{sha256}.txt"
 
 
+def run_objects(run_id: str) -> str:
+    """Common prefix of what is one run's alone."""
+    return f"{RUNS}/{run_id}/"
+
+
 def job_object(run_id: str) -> str:
     """Name of a run's job specification."""
     return f"runs/{run_id}/job.json"

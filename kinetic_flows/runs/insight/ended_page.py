@@ -16,13 +16,14 @@ from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.run_page import with_sections
 from kinetic_flows.runs.insight.ended_run import EndedRun, SectionMaker
 from kinetic_flows.runs.insight.how_it_went import how_it_went
+from kinetic_flows.runs.insight.metrics import what_it_used
 
 TRIES = 3
 """How often sections are put in that another writer has overwritten meanwhile."""
 
 
-MAKERS: tuple[SectionMaker, ...] = ()
-"""Who has something to say on the page of a run that has ended; of one section, the last wins."""
+MAKERS: tuple[SectionMaker, ...] = (what_it_used,)
+"""Who has something to say on the page of a run that has ended; of one section, in this order."""
 
 
 def publish_end(ended: EndedRun) -> None:
@@ -33,7 +34,8 @@ def publish_end(ended: EndedRun) -> None:
     """
     sections: dict[str, str] = {}
     for make in MAKERS:
-        sections |= _made(make, ended)
+        for heading, text in _made(make, ended).items():
+            sections[heading] = f"{sections.get(heading, '')}\n\n{text}".strip()
     has_returned = ended.header is not None and ended.header.status == "returned"
     if has_returned and not sections:
         # It was short, and its state says it all.
