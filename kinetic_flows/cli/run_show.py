@@ -21,6 +21,7 @@ from kinetic_flows.runs.insight.metrics import run_metrics
 from kinetic_flows.runs.origin_labels import origin_facts
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import store_label, ticket_of
+from kinetic_flows.runs.usage_report import usage_document
 
 Row = tuple[str, str]
 
@@ -43,10 +44,12 @@ def run_document(record: RunRecord, session: Session) -> dict[str, Any]:
     is_here = record.labels.get(PLATFORM_LABEL) == session.platform.name
     pages = session.platform.run_pages(ticket_of(record)) if is_here else {}
     page = outputs_page(outputs_of(record))
-    of_group = _of_group(record, session) if is_group(record) else {}
+    below = session.api.find_runs(RunQuery(parent=record.id)) if is_group(record) else []
+    of_group = _of_group(record, below, session) if is_group(record) else {}
     return {
         **described(record, session.api.run_url(record.id)),
         **of_group,
+        "usage": usage_document(below or [record], session.settings.own_prices),
         "states": [_state(each) for each in states],
         "retried_as": [each.id for each in repeats],
         "metrics": [] if of_group else _metrics(record, session),
@@ -64,15 +67,14 @@ def _metrics(record: RunRecord, session: Session) -> list[dict[str, Any]]:
     return []
 
 
-def _of_group(record: RunRecord, session: Session) -> dict[str, Any]:
+def _of_group(record: RunRecord, runs: Sequence[RunRecord], session: Session) -> dict[str, Any]:
     """Return what there is to say of a group's flow run besides what is said of a run's."""
-    runs = session.api.find_runs(RunQuery(parent=record.id), limit=MAX_RUNS)
     told = dict(record.parameters)
     return {
         "function": told.pop("function"),
         "accelerator": told.pop("accelerator", None),
         "arguments": told,
-        "runs": [described(each, session.api.run_url(each.id)) for each in runs],
+        "runs": [described(each, session.api.run_url(each.id)) for each in runs[:MAX_RUNS]],
     }
 
 
@@ -88,6 +90,7 @@ def shown(document: Mapping[str, Any], now: datetime | None = None) -> str:
         *_call(document),
         *_times(document, now),
         *_used(document),
+        *document["usage"]["words"].items(),
         *_history(document["states"]),
         *((name, str(text)) for name, text in document["facts"].items()),
         *_relations(document),

@@ -18,6 +18,7 @@ from kinetic_flows.cli.reading import (
     require_something_to_read,
 )
 from kinetic_flows.cli.run_diff import diff
+from kinetic_flows.cli.run_cost import cost
 from kinetic_flows.cli.run_list import moment, print_runs
 from kinetic_flows.cli.run_logs import JsonLines, logs
 from kinetic_flows.cli.run_outputs import outputs
@@ -47,6 +48,9 @@ for command in (shell, forward, cp):
     runs_app.command(command)
 runs_app.command(execute, name="exec")
 runs_app.command(top)
+runs_app.command(cost)
+
+JsonLines = Annotated[bool, Parameter(name="--jsonl", negative="")]
 
 MAX_DAYS = 36_500
 
@@ -314,6 +318,11 @@ add_examples(
             "kinetic runs outputs 9229eced 'checkpoints/*' --to ./checkpoints",
         ),
         "stacks": ("kinetic runs stacks 9229eced", "kinetic runs stacks 9229eced --host 2"),
+        "cost": (
+            "kinetic runs cost",
+            "kinetic runs cost --since 7d --by user",
+            "kinetic runs cost --function train --by accelerator --json",
+        ),
         "cleanup": ("kinetic runs cleanup --older-than-days 30 --dry-run",),
         **OF_WAY_IN,
     },

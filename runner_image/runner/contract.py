@@ -123,6 +123,11 @@ def start_object(starts: str, start: int, host: int) -> str:
     return f"runs/{starts}/attempts/{start}/{name}.json"
 
 
+def start_end_object(starts: str, start: int) -> str:
+    """Name of the mark of when a start of a run was stopped from outside; see `starts_prefix`."""
+    return f"runs/{starts}/attempts/{start}/ended.json"
+
+
 def slice_start_object(starts: str, start: int) -> str:
     """Name of the mark that has every host of a slice start again; see `starts_prefix`."""
     return f"runs/{starts}/attempts/{start}/slice.json"

@@ -6,11 +6,8 @@ of the project, so whatever the function does to its own process, its end is rep
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -30,7 +27,6 @@ from .contract import (
     metrics_object,
     read_header,
     seal,
-    start_object,
     starts_prefix,
 )
 from .door import Entrance
@@ -57,6 +53,7 @@ from .run_page import WHAT_IT_USED, RunPage
 from .sampler import sampler_of
 from .siblings import Siblings
 from .slices import Slice
+from .starts import Launched, Starts
 from .stores import open_store
 from .storing import store_patiently
 
@@ -97,6 +94,8 @@ class Supervisor:
         self._claims = self._make_claims()
         round_number = self._claims.launch.round if self._claims else None
         self._starts = starts_prefix(self._job["run_id"], round_number)
+        self._marks = Starts(self._store, self._starts, self._host)
+        self._launched = Launched.of(job, self._claims.launch if self._claims else None)
         siblings = Siblings(self._store, self._job, self._host, self._starts, environ)
         self._slice = Slice(self._store, self._job, self._host, self._starts, siblings)
         self._attempt, self._before = 0, Before()
@@ -164,7 +163,7 @@ class Supervisor:
 
     def _start(self) -> Ending:
         """Begin one start of the run, and return how it ended."""
-        self._attempt = self._claim_attempt()
+        self._attempt = self._marks.claim(self._slice.settled)
         if not self._claims and not self._slice.may_begin(self._attempt):
             why = self._slice.who(self._attempt)
             message = f"{why}, and the run had been started again as often as max_preemptions says"
@@ -177,6 +176,8 @@ class Supervisor:
         if self._attempt:
             # An end of its own leaves a result, and nothing starts again after it.
             reason = "its process was ended from outside, and starts again"
+        if self._host == 0 and self._restarts:
+            self._reporter.label(self._marks.labels(self._attempt, self._launched))
         if self._host == 0 and reason:
             payload = {"reason": reason, "restarts": self._restarts}
             self._reporter.tell("preempted", str(self._restarts), payload)
@@ -187,6 +188,7 @@ class Supervisor:
             watch.set()
             if self._interrupts.is_terminated:
                 self._slice.tell_stopped(self._attempt)
+                self._tell_left()
 
     def _is_to_start_again(self, ending: Ending) -> bool:
         """Whether the slice starts again because of what happened to another host."""
@@ -260,20 +262,6 @@ class Supervisor:
         self._page.ask(WHAT_IT_USED, sampler.markdown)
         return Calls(self._job, task, around).run()
 
-    def _claim_attempt(self) -> int:
-        """Take the first number that no start of this run has taken."""
-        record = {"started": time.time(), "python": sys.version.split()[0]}
-        number, data = 0, json.dumps(record).encode()
-        while not self._store.put_if_absent(self._attempt_object(number), data):
-            number += 1
-        newest = self._slice.settled(number)
-        for missed in range(number + 1, newest + 1):
-            self._store.put_if_absent(self._attempt_object(missed), data)
-        return newest
-
-    def _attempt_object(self, number: int) -> str:
-        return start_object(self._starts, number, self._host)
-
     @property
     def _restarts(self) -> int:
         """How often the run was started before, on other accelerators as well."""
@@ -328,8 +316,16 @@ class Supervisor:
         self._output.say(f"{message}: the run goes on with a larger accelerator of its list")
         self._stored(partial(claims.move_on, message))
         self._slice.tell_stopped(self._attempt, "ran out of memory")
+        self._tell_left()
         self._reporter.finish(None)
         return EXIT_MOVED_ON
+
+    def _tell_left(self) -> None:
+        """Tell for how long this start had its chips, where the run may go on on others."""
+        if self._host == 0 and self._claims:
+            self._reporter.label(self._marks.labels_left(self._attempt, self._launched))
+        elif self._host == 0:
+            self._marks.tell_end(self._attempt)
 
     def _stored(self, store: Callable[[], Stored]) -> Stored:
         return store_patiently(
@@ -383,8 +379,7 @@ class Supervisor:
         header = self._read_result()
         if header and self._host and header["status"] == "returned":
             # The first host has been fast: that leaves this one its own part.
-            has_begun = self._store.read(self._attempt_object(0)) is not None
-            return header if has_begun else None
+            return header if self._marks.has_begun(0) else None
         return header
 
     def _read_result(self) -> dict[str, Any] | None:

@@ -78,6 +78,16 @@ ORIGIN_LABELS = {
 SECONDS_LABEL = "kinetic.seconds."
 """Beginning of the labels that tell how long a phase of a run took."""
 
+USED_LABEL = f"{SECONDS_LABEL}used."
+"""Beginning of the labels with for how long a run that started again had its chips before, by the
+round of its list and the accelerator: `runner_image/runner/starts.py`."""
+
+SINCE_LABEL = f"{SECONDS_LABEL}since"
+"""Label of such a run: since when its last start has them, in seconds since 1970; 0 for none."""
+
+HOSTS_LABEL = "kinetic.hosts"
+"""Label of a run on several nodes with CPUs or GPUs: how many."""
+
 CLIENT_LOGGER = "kinetic.client"
 """Logger of what clients add to a run's log."""
 

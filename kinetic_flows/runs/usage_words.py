@@ -1,0 +1,68 @@
+"""What a run has used, in words: chip-hours, and what they cost by prices that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kinetic_flows.core.display import counted
+from kinetic_flows.core.moments import took
+from kinetic_flows.core.money import dollars
+from kinetic_flows.runs.usage import Usage
+
+ESTIMATE = "an estimate"
+
+_FEW_HOURS, _MANY_HOURS = 0.1, 100.0
+
+
+def hours(number: float) -> str:
+    """Return a number of hours with as many digits as say something: `0.042`, `1.6`, `320`."""
+    if not number:
+        return "0"
+    digits = 3 if number < _FEW_HOURS else 2 if number < _MANY_HOURS else 0
+    return f"{number:,.{digits}f}"
+
+
+def usage_rows(usage: Usage) -> Iterator[tuple[str, str]]:
+    """Return what a run has used, as rows; none where it had nothing to be counted.
+
+    Args:
+        usage: What it has used.
+    """
+    if not usage.running:
+        return
+    used = used_words(usage)
+    if used:
+        yield "used", used
+    cost = cost_words(usage)
+    if cost:
+        yield "cost", cost
+
+
+def used_words(usage: Usage) -> str:
+    """Say chip-hours: `8 chips: 1.6 chip-hours (12m00s), waited for 0.2 (1m30s)`."""
+    last = usage.running[-1]
+    running, waiting = usage.running_chip_hours, usage.waiting_chip_hours
+    if running is None or not any(each.chips for each in usage.running):
+        several = counted(last.hosts, "host") if last.hosts > 1 else ""
+        return f"{several}: {took(usage.running_seconds)} each" if several else ""
+    chips = " and ".join(
+        f"{counted(each.chips or 0, 'chip')}{_where(usage, each.name)}" for each in usage.running
+    )
+    told = f"{chips}: {hours(running)} chip-hours ({took(usage.running_seconds)})"
+    if not waiting:
+        return told
+    return f"{told}, waited for {hours(waiting)} more ({took(usage.waiting_seconds)})"
+
+
+def cost_words(usage: Usage) -> str:
+    """Say what it cost: `about $4.32, an estimate by Google's list prices ...`."""
+    if usage.usd is None:
+        unknown = next(each.name for each in usage.running if each.usd is None)
+        return f"not known, as no price of {unknown} is; KINETIC_PRICES can say one"
+    if not usage.sources:
+        return ""
+    return f"about {dollars(usage.usd)}, {ESTIMATE} by {' and '.join(usage.sources)}"
+
+
+def _where(usage: Usage, name: str) -> str:
+    return f" ({name})" if len(usage.running) > 1 else ""

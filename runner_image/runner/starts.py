@@ -1,0 +1,147 @@
+"""The starts of a run on one host: their numbers, and for how long each of them had its host.
+
+The first start of a run tells nothing of that: its flow run has when it began to run and when it
+ended. Of what starts again, the first host adds to the flow run's labels for how long earlier
+starts had their chips and since when the last one has them: what is between is no one's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .contract import Fault, start_end_object, start_object
+from .stores import BucketStore, DirectoryStore
+
+if TYPE_CHECKING:
+    from .candidates import Launch
+
+SINCE_LABEL = "kinetic.seconds.since"
+"""When the last start of a run began, in seconds since 1970."""
+
+USED_LABEL = "kinetic.seconds.used."
+"""Beginning of the labels with for how long earlier starts had chips, by round and accelerator."""
+
+
+class Launched(NamedTuple):
+    """What a run's processes were started on.
+
+    Attributes:
+        accelerator: Its name; empty where the job does not say.
+        round: Which round of a list it is; 0 where there is one accelerator.
+    """
+
+    accelerator: str
+    round: int = 0
+
+    @classmethod
+    def of(cls, job: Mapping[str, Any], launch: Launch | None) -> Launched:
+        """Return what a job's process was started on.
+
+        Args:
+            job: The job.
+            launch: Which launch it is, of a run that may go on several accelerators.
+        """
+        if launch is not None:
+            return cls(launch.accelerator, launch.round)
+        # Jobs that cannot be started again do not say how they were started.
+        return cls((job.get("launch") or {}).get("accelerator", ""))
+
+    @property
+    def used_label(self) -> str:
+        """The label with for how long its chips were used."""
+        return f"{USED_LABEL}{self.round}.{self.accelerator}"
+
+
+class Starts:
+    """The starts of a run on one host.
+
+    Args:
+        store: Where the marks of starts are.
+        prefix: Where below `runs/`; see `contract.starts_prefix`.
+        host: The host.
+    """
+
+    def __init__(self, store: DirectoryStore | BucketStore, prefix: str, host: int) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._host = host
+
+    def claim(self, settled: Callable[[int], int]) -> int:
+        """Take the first number that no start of this run has taken.
+
+        Args:
+            settled: Returns the number that every host of the slice begins with.
+        """
+        record = {"started": time.time(), "python": sys.version.split()[0]}
+        number, data = 0, json.dumps(record).encode()
+        while not self._store.put_if_absent(self._object(number), data):
+            number += 1
+        newest = settled(number)
+        for missed in range(number + 1, newest + 1):
+            self._store.put_if_absent(self._object(missed), data)
+        return newest
+
+    def has_begun(self, number: int) -> bool:
+        """Whether a start has begun here."""
+        return self._store.read(self._object(number)) is not None
+
+    def tell_end(self, number: int) -> None:
+        """Leave when a start ended that was stopped from outside."""
+        try:
+            data = json.dumps({"ended": time.time()}).encode()
+            self._store.put_if_absent(start_end_object(self._prefix, number), data)
+        except Fault:
+            # Its time then counts until the next one begins.
+            return
+
+    def seconds_before(self, number: int) -> float:
+        """Return for how long the starts before one had their host, as far as that was told.
+
+        A start that left no end counts until the next one began.
+
+        Args:
+            number: The start.
+        """
+        began = [self._moment(self._object(each), "started") for each in range(number)]
+        total, following = 0.0, time.time()
+        for each in reversed(range(number)):
+            since = began[each]
+            if since is None:
+                continue
+            until = self._moment(start_end_object(self._prefix, each), "ended") or following
+            total += max(min(until, following) - since, 0.0)
+            following = since
+        return total
+
+    def labels(self, number: int, launched: Launched) -> dict[str, float | str]:
+        """Return the labels of a run whose function is begun again.
+
+        Args:
+            number: The start that begins.
+            launched: What it is on.
+        """
+        used = {launched.used_label: round(self.seconds_before(number), 3)} if number else {}
+        return {**used, SINCE_LABEL: round(time.time(), 3)}
+
+    def labels_left(self, number: int, launched: Launched) -> dict[str, float | str]:
+        """Return the labels of a run that goes on elsewhere, or perhaps here once more.
+
+        Args:
+            number: The start that ends.
+            launched: What it was on.
+        """
+        self.tell_end(number)
+        return {launched.used_label: round(self.seconds_before(number + 1), 3), SINCE_LABEL: 0.0}
+
+    def _object(self, number: int) -> str:
+        return start_object(self._prefix, number, self._host)
+
+    def _moment(self, name: str, field: str) -> float | None:
+        try:
+            return float(json.loads(self._store.read(name) or b"{}")[field])
+        except (ValueError, KeyError, TypeError, Fault):
+            return None
