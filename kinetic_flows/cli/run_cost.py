@@ -12,12 +12,12 @@ from kinetic_flows.cli.reading import anything_to_read
 from kinetic_flows.cli.run_list import moment
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.core.display import counted
-from kinetic_flows.core.money import dollars
+from kinetic_flows.core.money import ESTIMATE, dollars
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.find import RunFilter, find_records
 from kinetic_flows.runs.session import own_session
 from kinetic_flows.runs.usage_report import By, Report, Sum, report, unpriced_words
-from kinetic_flows.runs.usage_words import ESTIMATE, hours
+from kinetic_flows.runs.usage_words import hours
 
 _TITLES = ("RUNS", "HOURS", "CHIP-HOURS", "WAITED FOR", "ASKED FOR", "COST")
 
@@ -60,7 +60,8 @@ def cost(
         print("no such runs")
     else:
         print_table([[by.upper(), *_TITLES], *map(_cells, found.rows), _cells(found.total)])
-        print("\n".join(_notes(found.total)))
+        for note in _notes(found.total):
+            print(note)
 
 
 def _document(found: Report, since: str, by: str) -> dict[str, Any]:
@@ -90,9 +91,8 @@ def _cells(row: Sum) -> list[str]:
 
 def _notes(total: Sum) -> Iterator[str]:
     """Say what the figures are worth."""
-    yield ""
     if total.sources:
-        yield f"COST is {ESTIMATE} by {' and '.join(total.sources)}, without any discount."
+        yield f"COST is {ESTIMATE} by {' and '.join(total.sources)}."
     if total.unpriced:
         yield f"COST is {unpriced_words(total)}."
     if total.going_on:

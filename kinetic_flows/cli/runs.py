@@ -17,8 +17,8 @@ from kinetic_flows.cli.reading import (
     require_something_known,
     require_something_to_read,
 )
-from kinetic_flows.cli.run_diff import diff
 from kinetic_flows.cli.run_cost import cost
+from kinetic_flows.cli.run_diff import diff
 from kinetic_flows.cli.run_list import moment, print_runs
 from kinetic_flows.cli.run_logs import JsonLines, logs
 from kinetic_flows.cli.run_outputs import outputs
@@ -49,8 +49,6 @@ for command in (shell, forward, cp):
 runs_app.command(execute, name="exec")
 runs_app.command(top)
 runs_app.command(cost)
-
-JsonLines = Annotated[bool, Parameter(name="--jsonl", negative="")]
 
 MAX_DAYS = 36_500
 

@@ -25,6 +25,9 @@ RESULT_TOO_LARGE = "the result is too large"
 IDLE = "its chips did nothing"
 """What the message of a run says that timed out as `idle_timeout_seconds` wants it."""
 
+COSTLY = "it has cost about"
+"""What the message of a run begins with that timed out as `max_cost` wants it."""
+
 _LINE_BYTES = 1 << 16
 
 ResultStatus = Literal["returned", "raised", "unpicklable", "timed_out", "cancelled", "crashed"]

@@ -80,4 +80,5 @@ def _candidate(plan: RunPlan, own: dict[str, tuple[str, ...]]) -> PlannedCandida
         cached=plan.cached,
         left_out=own[plan.accelerator],
         past=plan.past,
+        cost=plan.cost,
     )

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode
 from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.public_names import public
+from kinetic_flows.plans.cost import PlannedCost
 from kinetic_flows.plans.past import PastRuns
 from kinetic_flows.plans.plan_words import card, explained, summary
 from kinetic_flows.plans.planned_list import PlannedList
@@ -146,6 +147,7 @@ class RunPlan:
         variables: Environment variables that go along.
         captured: What the function takes along of its module by value, a name and its type each.
         past: How long this function took on this accelerator; None for never, or not known.
+        cost: What the run would cost, an estimate; None where no price is known.
         builds: How long images took to be built; None when none has to be, or not known.
         making: How the image would be made: who assembles it from how many layers, of which so many
             are known, and how much is sent; None when it need not be made, or is made on this
@@ -189,6 +191,7 @@ class RunPlan:
     variables: tuple[PlannedVariable, ...] = ()
     captured: tuple[str, ...] = ()
     past: PastRuns | None = field(default=None, compare=False)
+    cost: PlannedCost | None = field(default=None, compare=False)
     builds: PastRuns | None = field(default=None, compare=False)
     making: ImagePreview | None = field(default=None, compare=False)
     outputs: str = ""
@@ -236,6 +239,7 @@ class RunPlan:
             "job_variables": dict(self.job_variables),
             "outputs": self.outputs or None,
             "past": self.past.to_json() if self.past else None,
+            "cost": self.cost.to_json() if self.cost else None,
             "notices": list(self.notices),
             "filtered": list(self.filtered),
             "warnings": list(self.warnings),

@@ -11,6 +11,7 @@ from kinetic_flows.core.display import counted, labelled
 from kinetic_flows.core.environment import size_in_words
 from kinetic_flows.core.files import printable, size_in_units
 from kinetic_flows.core.moments import duration
+from kinetic_flows.plans.cost import cost_rows
 from kinetic_flows.plans.planned_list import tried_in_words
 from kinetic_flows.platforms.choose import title_of
 
@@ -56,7 +57,7 @@ def explained(plan: RunPlan, *, files: bool, columns: int | None) -> str:
     """
     groups = [
         [("function", plan.name), *_where(plan)],
-        *([list(_hardware(plan))] if plan.choice is None else _candidates(plan.choice)),
+        *([list(_hardware(plan))] if plan.choice is None else _candidates(plan, plan.choice)),
         list(_image(plan)),
         [
             *_code(plan, files=files),
@@ -66,7 +67,7 @@ def explained(plan: RunPlan, *, files: bool, columns: int | None) -> str:
             *_captured(plan),
             *_outputs(plan),
         ],
-        list(_times(plan)),
+        [*_times(plan), *([] if plan.choice else _cost(plan.platform, plan))],
         [
             *(("note", line) for line in plan.notices),
             *(("left out", line) for line in plan.filtered),
@@ -155,7 +156,7 @@ def _choice(choice: PlannedList | None) -> Iterator[Row]:
         yield from (("left out", f"{each.accelerator}: {why}") for why in each.left_out)
 
 
-def _candidates(choice: PlannedList) -> Iterator[list[Row]]:
+def _candidates(plan: RunPlan, choice: PlannedList) -> Iterator[list[Row]]:
     """Return what each accelerator of a list is, and what differs between them."""
     images = {each.image for each in choice.candidates}
     for number, each in enumerate(choice.candidates, start=1):
@@ -164,6 +165,7 @@ def _candidates(choice: PlannedList) -> Iterator[list[Row]]:
             rows.append(("image", f"{each.image} ({_CACHED_WORDS[each.cached]})"))
         if each.past:
             rows.append(("took", _took(each.past)))
+        rows += _cost(plan.platform, each)
         yield [*rows, *(("left out", why) for why in each.left_out)]
 
 
@@ -285,6 +287,10 @@ def _times(plan: RunPlan) -> Iterator[Row]:
     known = [(phase, took) for phase, took in plan.past.phases.items() if took >= NOTICED_SECONDS]
     if known:
         yield "phases", ", ".join(f"{PHASES[phase]} {duration(took)}" for phase, took in known)
+
+
+def _cost(platform: str, each: RunPlan | PlannedCandidate) -> Iterator[Row]:
+    return cost_rows(each.cost, each.hardware if platform != "local" else {})
 
 
 def _took(past: PastRuns) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kinetic_flows.core.moments import duration
+from kinetic_flows.plans.cost import PlannedCost
 from kinetic_flows.plans.past import PastRuns
 
 
@@ -60,6 +61,7 @@ class PlannedCandidate:
         cached: Whether that exists already; None when nobody has looked.
         left_out: Why the run cannot go on it, a sentence each; empty where it can.
         past: How long the function took on it; None for never, or not known.
+        cost: What the run would cost on it, an estimate; None where no price is known.
     """
 
     accelerator: str
@@ -70,6 +72,7 @@ class PlannedCandidate:
     cached: bool | None = None
     left_out: tuple[str, ...] = ()
     past: PastRuns | None = field(default=None, compare=False)
+    cost: PlannedCost | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values, for machines."""
@@ -82,6 +85,7 @@ class PlannedCandidate:
             "cached": self.cached,
             "left_out": list(self.left_out),
             "past": self.past.to_json() if self.past else None,
+            "cost": self.cost.to_json() if self.cost else None,
         }
 
 

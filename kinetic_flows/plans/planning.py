@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.code.captured_globals import captured_globals
 from kinetic_flows.code.manifest import decode_manifest
+from kinetic_flows.core.accelerators.prices import price_of
 from kinetic_flows.core.environment import ImageRequest
 from kinetic_flows.core.errors import KineticError, in_a_sentence
 from kinetic_flows.core.image_builder import ImagePreview
@@ -21,6 +22,7 @@ from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
 from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
+from kinetic_flows.plans.cost import planned_cost
 from kinetic_flows.plans.data_plan import plan_data, plan_volumes
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
 from kinetic_flows.plans.look_ahead import lacks_place, left_to_worker, look_ahead
@@ -178,6 +180,13 @@ def _plan(draft: Draft, environ: Mapping[str, str]) -> PlanOnOne:
         variables=_variables(draft, variables),
         captured=captured_globals(draft.call.function, draft.root),
         past=_past(answers.runs),
+        cost=planned_cost(
+            price_of(
+                draft.accelerator, draft.settings.own_prices, is_here=draft.platform.sees_files
+            ),
+            [each.seconds for each in answers.runs],
+            draft.call.options.max_cost,
+        ),
         builds=None if built else _past(answers.builds),
         making=making,
         outputs=planned_outputs(draft),

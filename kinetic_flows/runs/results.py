@@ -14,6 +14,7 @@ from kinetic_flows.code.unpickling import load_raised, load_returned
 from kinetic_flows.core.api_boundary import raise_what_function_raised
 from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.envelope import (
+    COSTLY,
     IDLE,
     RESULT_TOO_LARGE,
     EnvelopeRefused,
@@ -314,6 +315,8 @@ def _time_hint(header: ResultHeader) -> str:
             "see in the last lines of its log what it waited for; raise idle_timeout_seconds where "
             "that takes longer"
         )
+    if header.message.startswith(COSTLY):
+        return "raise max_cost, or name a cheaper accelerator; `kinetic runs cost` adds up others"
     return "raise timeout_seconds, or make the function do less"
 
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL, ORIGIN_LABELS
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core.display import counted
-from kinetic_flows.core.money import dollars
+from kinetic_flows.core.money import ESTIMATE, dollars
 from kinetic_flows.runs.description import described
 from kinetic_flows.runs.usage import SECONDS_AN_HOUR, Usage, usage_of
-from kinetic_flows.runs.usage_words import ESTIMATE, hours, usage_rows
+from kinetic_flows.runs.usage_words import hours, usage_rows
 
 By = Literal["function", "user", "accelerator"]
 

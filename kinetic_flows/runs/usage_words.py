@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 from kinetic_flows.core.display import counted
 from kinetic_flows.core.moments import took
-from kinetic_flows.core.money import dollars
+from kinetic_flows.core.money import ESTIMATE, dollars, no_price
 from kinetic_flows.runs.usage import Usage
-
-ESTIMATE = "an estimate"
 
 _FEW_HOURS, _MANY_HOURS = 0.1, 100.0
 
@@ -58,7 +56,7 @@ def cost_words(usage: Usage) -> str:
     """Say what it cost: `about $4.32, an estimate by Google's list prices ...`."""
     if usage.usd is None:
         unknown = next(each.name for each in usage.running if each.usd is None)
-        return f"not known, as no price of {unknown} is; KINETIC_PRICES can say one"
+        return no_price(unknown)
     if not usage.sources:
         return ""
     return f"about {dollars(usage.usd)}, {ESTIMATE} by {' and '.join(usage.sources)}"

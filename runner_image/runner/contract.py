@@ -24,6 +24,9 @@ RESULT_TOO_LARGE = "the result is too large"
 IDLE = "its chips did nothing"
 """What the message of a run says that timed out as `idle_timeout_seconds` wants it."""
 
+COSTLY = "it has cost about"
+"""What the message of a run begins with that timed out as `max_cost` wants it."""
+
 ALIGNMENT = 64
 """What the position of a buffer is a multiple of, for those who compute with it where it is."""
 

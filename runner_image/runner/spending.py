@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from .contract import Fault, spending_object
+from .contract import COSTLY, Fault, spending_object
 from .stores import BucketStore, DirectoryStore
 
 SECONDS_AN_HOUR = 3600.0
@@ -19,8 +19,15 @@ SECONDS_AN_HOUR = 3600.0
 PARTS = 100
 """What is lost where a node is gone without a word, is about this part of the limit."""
 
+CENT = 0.01
+
 LEAST_SECONDS, MOST_SECONDS = 10.0, 300.0
 """Between two writes."""
+
+
+def dollars(amount: float) -> str:
+    """Return an amount of US dollars, of less than a cent with two more digits."""
+    return f"${amount:,.2f}" if amount >= CENT else f"${amount:.4f}"
 
 
 class Spending:
@@ -89,10 +96,9 @@ class Spending:
     @property
     def message(self) -> str:
         """What is said of a run that is ended."""
-        return (
-            f"it has cost about ${max(self.spent, self._limit):,.2f} by the prices that are known, "
-            f"and max_cost is ${self._limit:,.2f}"
-        )
+        spent = max(self.spent, self._limit)
+        told = f"{COSTLY} {dollars(spent)} by the prices that are known"
+        return f"{told}, and max_cost is {dollars(self._limit)}"
 
     def _keep(self) -> None:
         """Write what it has cost now and then."""

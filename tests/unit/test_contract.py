@@ -42,6 +42,7 @@ from kinetic_flows.core import candidates as core_candidates
 from kinetic_flows.core import job, object_names, sealing
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.envelope import (
+    COSTLY,
     IDLE,
     OUT_OF_MEMORY,
     RESULT_MAGIC,
@@ -174,6 +175,7 @@ def test_both_sides_say_the_same_of_a_result_that_finds_no_room() -> None:
 
 def test_both_sides_say_the_same_of_a_run_whose_chips_did_nothing() -> None:
     assert contract.IDLE == IDLE
+    assert contract.COSTLY == COSTLY
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.moments import duration
 from kinetic_flows.core.options import RunOptions
+from kinetic_flows.plans.cost import PlannedCost
 from kinetic_flows.plans.data_plan import plan_volumes
 from kinetic_flows.plans.past import PastRuns
 from kinetic_flows.plans.plan import (
@@ -95,6 +96,7 @@ WHOLE = replace(
         last_ended=ENDED,
         phases={"upload": 0.1, "wait": 62.0, "node": 40.0, "install": 5.25, "run": 740.0},
     ),
+    cost=PlannedCost(hourly=21.6, source="a list", runs=3, median=4.5, last=45.0, limit=50.0),
     builds=PastRuns(count=1, median_seconds=95, last_seconds=95, last_ended=ENDED),
 )
 
@@ -132,6 +134,9 @@ def test_a_plan_answers_where_on_what_from_which_image_with_which_files_and_how_
         "            took  12 min 34 s (median of the last 3 times), 2 h 5 min last\n"
         "          phases  waited to start 1 min 2 s, of that, for a node 40 s, installed 5.2 s,"
         " ran 12 min 20 s\n"
+        "            cost  about $21.60 an hour (8 x $2.70), an estimate by a list\n"
+        "                  the last 3 runs cost about $4.50 each (median), $45.00 last\n"
+        "                  ended when it has cost $50.00 (max_cost): after 2 h 18 min\n"
         "\n"
         "            note  there is no work pool yet\n"
         f"        left out  {LEFT_OUT}\n"

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from kinetic_flows.core.accelerators import parse_accelerator
+from kinetic_flows.plans.cost import PlannedCost
 from kinetic_flows.plans.past import PastRuns
 from kinetic_flows.plans.plan import CodeSummary, RunPlan
 from kinetic_flows.plans.planned_list import PlannedCandidate, PlannedList, tried_in_words
@@ -31,8 +32,10 @@ TPU, GPU, CPU = (
 PAST = PastRuns(
     count=1, median_seconds=95, last_seconds=95, last_ended=datetime(2026, 1, 1, tzinfo=UTC)
 )
+FREE = ("l4s: 1 of 4 free now",)
+COST = PlannedCost(hourly=2.0, source="a list")
 CHOICE = PlannedList(
-    candidates=(TPU, replace(GPU, rooms=("l4s: 1 of 4 free now",), past=PAST), CPU),
+    candidates=(TPU, replace(GPU, rooms=FREE, past=PAST, cost=COST), CPU),
     strategy="in_order",
     fallback_after_seconds=600,
     on_oom="larger",
@@ -71,6 +74,7 @@ def test_a_plan_of_a_list_says_how_it_is_tried_and_what_each_accelerator_is() ->
         "     machine  1 host of ct6e-standard-8t\n"
         "       chips  8 TPU chips, topology 2x4, 32 GB each, Spot VMs\n"
         "       image  registry/project:tpu-0123456789ab (has to be built)\n"
+        "        cost  not known: there is no price of tpu-v6e-8:spot; KINETIC_PRICES can say one\n"
         "    left out  no node pool has tpu-v6e-8:spot\n"
         "\n"
         "          2.  l4x2\n"
@@ -79,6 +83,7 @@ def test_a_plan_of_a_list_says_how_it_is_tried_and_what_each_accelerator_is() ->
         "   node pool  l4s: 1 of 4 free now\n"
         "       image  registry/project:gpu-0123456789ab (exists)\n"
         "        took  1 min 35 s, once\n"
+        "        cost  about $2.00 an hour (2 x $1.00), an estimate by a list\n"
         "\n"
         "          3.  cpu\n"
         "       image  registry/project:cpu-0123456789ab (not looked up)\n"

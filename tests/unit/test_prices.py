@@ -147,13 +147,14 @@ def test_a_plan_says_what_earlier_runs_cost() -> None:
 
 
 def test_money_is_told_in_words() -> None:
-    assert [dollars(each) for each in (0.0, 0.001, 1.006, 1234.5)] == [
+    assert [dollars(each) for each in (0.0, 0.0012, 1e-9, 1.006, 1234.5)] == [
         "$0.00",
-        "less than $0.01",
+        "$0.0012",
+        "$0.0001",
         "$1.01",
         "$1,234.50",
     ]
     v6e = parse_accelerator("v6e-8")
     price = price_of(v6e, {})
     assert price is not None
-    assert hourly_words(v6e, price) == "about $21.60 an hour (8 x $2.70)"
+    assert hourly_words(price.hourly, v6e.count) == "about $21.60 an hour (8 x $2.70)"

@@ -151,7 +151,7 @@ def test_a_run_is_told_in_words() -> None:
     }
     spot = dict(usage_rows(usage_of(a_run("tpu-v6e-8:spot"), {})))
     assert spot["cost"] == (
-        "not known, as no price of tpu-v6e-8:spot is; KINETIC_PRICES can say one"
+        "not known: there is no price of tpu-v6e-8:spot; KINETIC_PRICES can say one"
     )
     assert not dict(usage_rows(usage_of(a_run(platform="local"), {})))
     own = dict(usage_rows(usage_of(a_run(platform="local"), {"local": 2.0})))
