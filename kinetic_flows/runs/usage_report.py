@@ -154,7 +154,7 @@ def sum_rows(total: Sum) -> Iterator[tuple[str, str]]:
     """
     if total.running or total.waiting:
         waited = f", waited for {hours(total.waiting)} more" if total.waiting else ""
-        yield "used", f"{hours(total.running)} chip-hours{waited}"
+        yield "chips", f"{hours(total.running)} chip-hours{waited}"
     if total.sources:
         yield "cost", f"about {dollars(total.usd)}, {ESTIMATE} by {' and '.join(total.sources)}"
     if total.unpriced:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kinetic_flows.core.display import counted
 from kinetic_flows.core.moments import took
 from kinetic_flows.core.money import ESTIMATE, dollars, no_price
 from kinetic_flows.runs.usage import Usage
@@ -28,28 +27,23 @@ def usage_rows(usage: Usage) -> Iterator[tuple[str, str]]:
     """
     if not usage.running:
         return
-    used = used_words(usage)
-    if used:
-        yield "used", used
+    yield from _time_rows(usage)
     cost = cost_words(usage)
     if cost:
         yield "cost", cost
 
 
-def used_words(usage: Usage) -> str:
-    """Say chip-hours: `8 chips: 1.6 chip-hours (12m00s), waited for 0.2 (1m30s)`."""
-    last = usage.running[-1]
+def _time_rows(usage: Usage) -> Iterator[tuple[str, str]]:
+    """Say chip-hours, and of CPUs the time of several hosts."""
     running, waiting = usage.running_chip_hours, usage.waiting_chip_hours
-    if running is None or not any(each.chips for each in usage.running):
-        several = counted(last.hosts, "host") if last.hosts > 1 else ""
-        return f"{several}: {took(usage.running_seconds)} each" if several else ""
-    chips = " and ".join(
-        f"{counted(each.chips or 0, 'chip')}{_where(usage, each.name)}" for each in usage.running
-    )
-    told = f"{chips}: {hours(running)} chip-hours ({took(usage.running_seconds)})"
-    if not waiting:
-        return told
-    return f"{told}, waited for {hours(waiting)} more ({took(usage.waiting_seconds)})"
+    time, hosts = took(usage.running_seconds), usage.running[-1].hosts
+    if running is not None and any(each.chips for each in usage.running):
+        chips = " and ".join(f"{each.chips}{_where(usage, each.name)}" for each in usage.running)
+        waited = f"; waited {took(usage.waiting_seconds)} for them: " if waiting else ""
+        more = f"{waited}{hours(waiting)} more" if waiting else ""
+        yield "chips", f"{chips} for {time}: {hours(running)} chip-hours{more}"
+    elif hosts > 1:
+        yield "hosts", f"{hosts} for {time} each"
 
 
 def cost_words(usage: Usage) -> str:

@@ -146,7 +146,7 @@ def test_a_run_that_was_stopped_for_good_holds_nothing_more() -> None:
 
 def test_a_run_is_told_in_words() -> None:
     assert dict(usage_rows(usage_of(a_run(), {}))) == {
-        "used": "8 chips: 8.00 chip-hours (1h00m), waited for 1.33 more (10m00s)",
+        "chips": "8 for 1h00m: 8.00 chip-hours; waited 10m00s for them: 1.33 more",
         "cost": "about $21.60, an estimate by Google's list prices of us-central1, November 2026",
     }
     spot = dict(usage_rows(usage_of(a_run("tpu-v6e-8:spot"), {})))
@@ -157,7 +157,7 @@ def test_a_run_is_told_in_words() -> None:
     own = dict(usage_rows(usage_of(a_run(platform="local"), {"local": 2.0})))
     assert own == {"cost": "about $2.00, an estimate by your prices (KINETIC_PRICES)"}
     several = dict(usage_rows(usage_of(a_run("cpu", hosts=4), {"cpu": 0.5})))
-    assert several["used"] == "4 hosts: 1h00m each"
+    assert several["hosts"] == "4 for 1h00m each"
 
 
 def _with(run: RunRecord, labels: dict[str, Any]) -> RunRecord:
@@ -200,7 +200,7 @@ def test_runs_are_added_up_by_what_they_have_in_common() -> None:
 def test_a_group_has_used_what_its_runs_have() -> None:
     document = usage_document(MANY, {})
     assert (document["runs"], document["chip_hours"]["running"]) == (5, 20.0)
-    assert document["words"]["used"].startswith("20.00 chip-hours, waited for 4.00 more")
+    assert document["words"]["chips"].startswith("20.00 chip-hours, waited for 4.00 more")
     assert document["words"]["cost"].startswith("about $32.40, an estimate by Google's list")
     assert document["words"][""] == (
         "without 1 run on tpu-v6e-8:spot, 1 run on cpu: no price is known "
