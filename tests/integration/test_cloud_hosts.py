@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 from projects import make_project
+from stuck_hosts import HANGS, hanging
 
 import kinetic
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
@@ -25,6 +26,7 @@ FUNCTIONS = """
     import os
 
     import kinetic
+    from hanging import one_hangs
 
     @kinetic.run(accelerator="tpu-v5p-2x2x2", slices=2, framework="none")
     def pretrain():
@@ -57,9 +59,10 @@ def functions(
     for name, value in cloud.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
-    files = {"node_functions.py": FUNCTIONS, "requirements.txt": ""}
+    files = {"node_functions.py": FUNCTIONS, "hanging.py": HANGS, "requirements.txt": ""}
     yield make_project(tmp_path / "project", monkeypatch, files).module("node_functions")
-    sys.modules.pop("node_functions", None)
+    for name in ("node_functions", "hanging"):
+        sys.modules.pop(name, None)
 
 
 def test_slices_of_a_call_are_a_job_each(functions: ModuleType, api: PrefectApi) -> None:
@@ -70,6 +73,19 @@ def test_slices_of_a_call_are_a_job_each(functions: ModuleType, api: PrefectApi)
     again = run.retry()
     assert again.result() == "4"
     assert [ticket_of(api.read_run(each.id)).slices for each in (run, again)] == [2, 2]
+
+
+def test_the_pod_that_hangs_in_native_code_is_named_while_the_others_wait_for_it(
+    functions: ModuleType,
+) -> None:
+    options = {"accelerator": "tpu-v5p-2x2x2", "slices": 2, "framework": "none"}
+    with hanging(kinetic.run(**options)(functions.one_hangs)) as run:
+        seen = run.stacks()
+        assert [group.numbers for group in seen.groups] == [(0, 2, 3), (1,)]
+        assert "ctypes.PyDLL(None).pause()" in str(seen)
+        pods = {each.place for each in seen.hosts}
+        assert len(pods) == 4
+        assert all(pod.startswith("one-hangs-") for pod in pods), pods
 
 
 def test_a_worker_is_not_asked_for_slices(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 import traceback
@@ -12,9 +13,12 @@ from types import ModuleType
 import psutil
 import pytest
 from projects import Project, make_project
+from stuck_hosts import HANGS, hanging
 
 import kinetic
-from kinetic_flows.core.errors import LaunchError, RunCrashed
+from kinetic_flows.cli.main import main
+from kinetic_flows.core.errors import LaunchError, RunCrashed, UsageError
+from runner_jobs import wait_until
 from torch_builds import torch_requirement
 
 FUNCTIONS = """
@@ -85,8 +89,10 @@ def project(
     shared_kinetic_home: Path,
 ) -> Iterator[Project]:
     monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
-    yield make_project(tmp_path / "project", monkeypatch, {"host_functions.py": FUNCTIONS})
-    for name in ("host_functions", "host_frameworks"):
+    yield make_project(
+        tmp_path / "project", monkeypatch, {"host_functions.py": FUNCTIONS, "hanging.py": HANGS}
+    )
+    for name in ("host_functions", "host_frameworks", "hanging"):
         sys.modules.pop(name, None)
 
 
@@ -112,6 +118,14 @@ def wait_for(marks: Path, count: int) -> list[int]:
             return [int(text) for text in found]
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return what a command prints."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    return capsys.readouterr().out
 
 
 def wait_until_gone(pids: list[int]) -> None:
@@ -171,6 +185,36 @@ def test_a_cancelled_run_stops_on_every_host(functions: ModuleType, marks: Path)
     run.cancel()
     assert run.state == "Cancelled"
     wait_until_gone(pids)
+
+
+def test_the_host_that_hangs_in_native_code_is_named_while_the_others_wait_for_it(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    function = kinetic.run(hosts=3, stuck_after_seconds=1)(project.module("hanging").one_hangs)
+    with hanging(function) as run:
+        printed = command(capsys, "runs", "stacks", run.id)
+        (told,) = json.loads(command(capsys, "runs", "stacks", run.id, "--host=1", "--json"))[
+            "hosts"
+        ]
+        wait_until(lambda: sum("may be stuck" in line for line in run.logs()) >= 3)
+        log = run.logs()
+    sentence, differing, others = printed.strip().split("\n\n")
+    assert sentence.startswith(
+        "host 1 differs: in load (hanging.py:10); "
+        "hosts 0, 2: in all_reduce (hanging.py:13), there in wait (threading.py:"
+    )
+    assert differing.startswith("host 1 (process ")
+    assert "keeps Python's lock (GIL)\n  main thread: waiting\n" in differing
+    assert differing.endswith("in load\n      ctypes.PyDLL(None).pause()")
+    assert others.startswith("hosts 0, 2: what host 0 (process ")
+    assert told["threads"][0]["frames"][-1]["function"] == "load"
+    assert f'  File "{project.root / "hanging.py"}", line 10, in load' in log
+
+
+def test_a_run_that_is_over_has_no_stacks(functions: ModuleType, marks: Path) -> None:
+    run = functions.told.submit(str(marks)).wait()
+    with pytest.raises(UsageError, match=r"run told\(.* is over: Completed"):
+        run.stacks()
 
 
 def test_jax_and_torch_need_no_arguments_to_meet(
