@@ -25,7 +25,7 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Become the command of the runner behind the door; return only when there is none."""
     run_id, host, *command = arguments
     for path, door in doors(environ):
-        if door["run_id"] == run_id and door["host"] == int(host):
+        if door["run_id"] == run_id and door["host"] == int(host) and is_live(door):
             python = door["python"]
             os.execv(python, [python, "-u", door["archive"], "beside", path, *command])  # noqa: S606 - it is to become that
     print(
@@ -45,6 +45,15 @@ def doors(environ: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
                     yield path, json.load(file)
             except (OSError, ValueError):
                 continue
+
+
+def is_live(door: Mapping[str, Any]) -> bool:
+    """Whether a door's worker is there: one that was killed with all that it had left it open."""
+    try:
+        with open(f"/proc/{door['worker']}/cmdline", "rb") as file:
+            return os.fsencode(door["directory"]) in file.read()
+    except OSError:
+        return not os.path.exists("/proc/self")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What the processes do that the function has started.
 
 Those that were forked from its process, as those of `multiprocessing` and of data loaders often
-are, handle the signal that asks for their stacks, too; of others the kernel tells whether they run.
+are, handle the signal that asks for their stacks, too. Of others py-spy tells, where it is there
+and they are Python's; else the kernel tells whether they run.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from .door import Door
-from .dumped_stacks import parse_dump
+from .dumped_stacks import Dumped, parse_dump
+from .spied_stacks import spied
 from .stack_signal import NotWritten, dump_of
 from .stack_view import Kernel, Thread, View
-from .thread_states import command_line, read_threads
+from .thread_states import ThreadTime, command_line, read_threads
 
 MOST = 32
 """How many processes are looked at."""
@@ -23,40 +25,48 @@ MOST = 32
 LIMIT_SECONDS = 1.0
 """How long each may take to tell what it does."""
 
+Threads = Mapping[int, ThreadTime]
 
-def child_threads(
-    door: Door,
-    control: Mapping[str, Any],
-    view: View,
-    before: Mapping[int, Mapping[int, Any]],
-    passed_seconds: float,
-) -> list[Thread]:
-    """Return the threads of the processes that the function has started.
 
-    Args:
+class Children(NamedTuple):
+    """The processes that a function has started, and how they are looked at.
+
+    Attributes:
         door: Where the host's processes are.
         control: Which thread of the function's process listens, and to which signal.
         view: What is shown.
-        before: What the kernel knew of each process's threads.
-        passed_seconds: How long ago that was.
+        spy: Where py-spy is; None where it is not.
     """
-    found = []
-    for child in list(before)[:MOST]:
-        kernel = Kernel(before[child], read_threads(child), passed_seconds)
-        if kernel.after:
-            found += _threads(child, door, control, view, kernel)
-    return found
 
+    door: Door
+    control: Mapping[str, Any]
+    view: View
+    spy: str | None
 
-def _threads(
-    child: int, door: Door, control: Mapping[str, Any], view: View, kernel: Kernel
-) -> list[Thread]:
-    state, percent = kernel.words(child)
-    name = os.path.basename(command_line(child)[0]) or "a process"
-    with suppress(NotWritten, OSError):
-        asked = {"native_id": child, "signal": control["signal"]}
-        dumped = parse_dump(dump_of(child, door.directory, asked, LIMIT_SECONDS))
-        return [
-            Thread(name, False, child, state, percent, view.frames(each.frames)) for each in dumped
-        ]
-    return [Thread(name, False, child, state, percent, ())]
+    def threads(self, before: Mapping[int, Threads], passed_seconds: float) -> list[Thread]:
+        """Return their threads.
+
+        Args:
+            before: What the kernel knew of each process's threads.
+            passed_seconds: How long ago that was.
+        """
+        found = []
+        for child in list(before)[:MOST]:
+            kernel = Kernel(before[child], read_threads(child), passed_seconds)
+            if kernel.after:
+                found += self._threads(child, kernel)
+        return found
+
+    def _threads(self, child: int, kernel: Kernel) -> list[Thread]:
+        state, percent = kernel.words(child)
+        name = os.path.basename((command_line(child) or [""])[0]) or "a process"
+        shown = [self.view.frames(each.frames) for each in self._dumped(child)]
+        found = [Thread(name, False, child, state, percent, frames) for frames in shown if frames]
+        return found or [Thread(name, False, child, state, percent, ())]
+
+    def _dumped(self, child: int) -> list[Dumped]:
+        """Return the threads of a process that tells of them; none of another."""
+        asked = {"native_id": child, "signal": self.control["signal"]}
+        with suppress(NotWritten, OSError):
+            return parse_dump(dump_of(child, self.door.directory, asked, LIMIT_SECONDS))
+        return (spied(self.spy, child, LIMIT_SECONDS) if self.spy else None) or []

@@ -40,12 +40,14 @@ class Dumped(NamedTuple):
         frames: What it does, the outermost function first.
         name: Its name; empty where that is not told.
         has_lock: Whether it is known to keep Python's lock.
+        native_id: What the kernel calls it; None where that is not told.
     """
 
     ident: int
     frames: tuple[Frame, ...]
     name: str = ""
     has_lock: bool = False
+    native_id: int | None = None
 
 
 def parse_dump(text: str) -> list[Dumped]:

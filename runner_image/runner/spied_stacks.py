@@ -50,12 +50,18 @@ def parse_spied(threads: list[Mapping[str, Any]]) -> list[Dumped]:
     return [
         Dumped(
             ident=each["thread_id"],
-            frames=tuple(_frame(frame) for frame in reversed(each["frames"])),
+            frames=tuple(_frame(told) for told in reversed(each["frames"]) if _has_name(told)),
             name=each.get("thread_name") or "",
             has_lock=bool(each.get("owns_gil")),
+            native_id=each.get("os_thread_id"),
         )
         for each in threads
     ]
+
+
+def _has_name(frame: Mapping[str, Any]) -> bool:
+    """Whether a function has a name; in native code without symbols it has an address."""
+    return not frame["name"].startswith("0x")
 
 
 def _frame(told: Mapping[str, Any]) -> Frame:

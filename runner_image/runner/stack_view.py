@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ PHASES = {
     "leave_value": "the function has returned, and its value is being stored",
     "leave_exception": "the function has raised an exception, which is being stored",
 }
+_NATIVE = re.compile(r"\.(?:so[0-9.]*|c|cc|cpp|cxx|h|hpp)$")
 _AROUND_THREADS = frozenset({"_bootstrap", "_bootstrap_inner", "run"})
 
 
@@ -100,7 +102,8 @@ class View:
         if dumped.ident == self._control["ident"] or not (frames or is_main):
             return []
         named = self._names.get(dumped.ident, {})
-        state, percent = kernel.words(self._main if is_main else named.get("native_id"))
+        native = self._main if is_main else dumped.native_id or named.get("native_id")
+        state, percent = kernel.words(native)
         name = "main" if is_main else str(named.get("name") or dumped.name or "without a name")
         return [Thread(name, is_main, None, state, percent, frames)]
 
@@ -134,5 +137,8 @@ def _is_around(frame: Frame) -> bool:
     """Whether a frame is of what calls functions, in every thread and for every coroutine."""
     folder, name = os.path.split(frame.file)
     if name == "threading.py":
-        return frame.function in _AROUND_THREADS
+        return frame.function.rpartition(".")[2] in _AROUND_THREADS
+    if _NATIVE.search(frame.file):
+        # Beneath it Python begins.
+        return True
     return frame.file.startswith("<frozen ") or os.path.basename(folder) == "asyncio"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .asking import NoAnswer, Refused, ask_worker, read_control
-from .child_stacks import child_threads
+from .child_stacks import Children
 from .door import Door
 from .dumped_stacks import Dumped, Frame, parse_dump
 from .outcome import read_outcome
@@ -101,7 +101,8 @@ def take(door: Door, *, limit_seconds: float = LIMIT_SECONDS) -> Stacks:
     asked = _asked(door)
     begun, before = time.monotonic(), read_threads(door.worker)
     children = {each: read_threads(each) for each in descendants(door.worker)}
-    how, dumped = _dump(door, control, task, before, limit_seconds)
+    spy = find_spy(task["scripts"] or "")
+    how, dumped = _dump(door, control, spy, before, limit_seconds)
     time.sleep(max(MEASURED_SECONDS - (time.monotonic() - begun), 0.0))
     passed = time.monotonic() - begun
     kernel = Kernel(before, read_threads(door.worker), passed)
@@ -112,7 +113,7 @@ def take(door: Door, *, limit_seconds: float = LIMIT_SECONDS) -> Stacks:
         Thread(f"task {each['name']}", False, None, "", None, view.frames(_frames(each)))
         for each in asked.tasks
     ]
-    threads += child_threads(door, control, view, children, passed)
+    threads += Children(door, control, view, spy).threads(children, passed)
     notes = _notes(door, asked, view.phase(dumped), dumped)
     return Stacks(door.host, time.time(), door.worker, how, notes, tuple(threads))
 
@@ -144,12 +145,11 @@ def _asked(door: Door) -> _Asked:
 def _dump(
     door: Door,
     control: Mapping[str, Any],
-    task: Mapping[str, Any],
+    spy: str | None,
     before: Mapping[int, ThreadTime],
     limit_seconds: float,
 ) -> tuple[str, list[Dumped]]:
     """Return the threads of the function's process, and what has told of them."""
-    spy = find_spy(task["scripts"] or "")
     seen = spied(spy, door.worker, limit_seconds) if spy else None
     if seen:
         return PROGRAM, seen

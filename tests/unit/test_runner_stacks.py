@@ -13,6 +13,11 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from kinetic_flows.runner_image.runner.door import Entrance, open_door
+from kinetic_flows.runner_image.runner.dumped_stacks import Frame, parse_dump
+from kinetic_flows.runner_image.runner.spied_stacks import parse_spied
+from kinetic_flows.runner_image.runner.stack_view import View
+from kinetic_flows.runner_image.runner.stacks import LEFT_BEHIND
 
 from loopback.tools import find_tool
 from runner_jobs import RUN_ID, Job, wait_until
@@ -54,6 +59,14 @@ FORKS = dedent(
     def load(ready):
         pathlib.Path(ready).touch()
         time.sleep(1000)
+    """
+)
+LEAVES = dedent(
+    """
+    import pathlib, threading
+    def main(ready):
+        threading.Thread(target=threading.Event().wait, name="uploader").start()
+        pathlib.Path(ready).touch()
     """
 )
 DEADLOCK = dedent(
@@ -100,17 +113,25 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def look(directory: Path, *command: str) -> dict[str, Any]:
+def look(directory: Path, *command: str, **variables: str) -> dict[str, Any]:
     """Do what somebody does who looks into the run."""
-    done = subprocess.run(
-        [sys.executable, "-c", WAY_IN.read_text(), RUN_ID, "0", *command],
-        env={**os.environ, "TMPDIR": str(directory)},
-        capture_output=True,
-        check=True,
-        text=True,
-    )
+    done = way_in(directory, RUN_ID, *command, **variables)
+    assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def way_in(
+    directory: Path, run_id: str, *command: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", WAY_IN.read_text(), run_id, "0", *command],
+        # Whoever runs the tests may have py-spy.
+        env={**os.environ, "TMPDIR": str(directory), "PATH": "/usr/bin:/bin", **variables},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +193,94 @@ def test_processes_that_the_function_has_forked_or_started_are_seen(
     assert forked[-1] == ("load", 10, "time.sleep(1000)")
     (started,) = (each for each in children if not each["frames"])
     assert (started["name"], started["state"]) == ("sleep", "waiting")
+
+
+def spied_thread(ident: int, *frames: tuple[str, str, int], **more: Any) -> dict[str, Any]:
+    """Return a thread as py-spy 0.4.1 prints it, the innermost frame first."""
+    told = [{"name": name, "filename": file, "line": line} for name, file, line in frames]
+    return {
+        "thread_id": ident,
+        "thread_name": "MainThread",
+        "os_thread_id": 7,
+        **more,
+        "frames": told,
+    }
+
+
+def test_native_functions_are_shown_beneath_pythons_and_those_around_them_are_not(
+    tmp_path: Path,
+) -> None:
+    libc = "/usr/lib/x86_64-linux-gnu/libc.so.6"
+    spied = spied_thread(
+        5,
+        ("pause", libc, 0),
+        ("0x7f1f1bf96f7a", "/usr/lib/x86_64-linux-gnu/libffi.so.8.1.2", 0),
+        ("load", f"{tmp_path}/data.py", 10),
+        ("Thread.run", "/usr/lib/python3.12/threading.py", 982),
+        ("thread_run", "/usr/lib/libpython3.12.so.1.0", 0),
+        owns_gil=True,
+    )
+    (thread,) = parse_spied([spied])
+    assert (thread.ident, thread.native_id, thread.has_lock) == (5, 7, True)
+    task = {"workspace": str(tmp_path), "root": "/home/ada", "packages": None}
+    view = View("/tmp/runner.pyz", task, {"main": 5, "ident": 6}, {}, 7)
+    assert view.frames(thread.frames) == (
+        Frame("load", "/home/ada/data.py", 10, "", is_project=True),
+        Frame("pause", libc, None),
+    )
+
+
+def test_where_py_spy_may_not_look_faulthandler_tells(start: Start, tmp_path: Path) -> None:
+    spy = tmp_path / "bin" / "py-spy"
+    spy.parent.mkdir()
+    spy.write_text("#!/bin/sh\necho 'Error: Permission Denied' >&2; exit 1\n")
+    spy.chmod(0o755)
+    start(DEADLOCK)
+    seen = look(tmp_path, "stacks", PATH=f"{spy.parent}:/usr/bin:/bin")
+    assert (seen["how"], len(seen["threads"])) == ("faulthandler", 2)
+
+
+def test_a_dump_is_read_as_later_versions_of_python_write_it() -> None:
+    text = """
+Thread 0x00007f0a [load\\xe9r] (most recent call first):
+  File "/app/d\\xe9p\\u0142.py", line 3 in f
+  ...
+Current thread 0x00007f0b (most recent call first):
+  <no Python frame>
+"""
+    first, second = parse_dump(text.replace("\\\\", "\\"))
+    assert (first.ident, first.frames) == (
+        0x7F0A,
+        (Frame("...", "", None), Frame("f", "/app/d\xe9p\u0142.py", 3)),
+    )
+    assert second.frames == ()
+
+
+def test_what_is_known_is_what_is_not_the_function_where_that_is_over(
+    start: Start, tmp_path: Path
+) -> None:
+    start(LEAVES)
+    wait_until(lambda: look(tmp_path, "stacks").get("notes"))
+    seen = look(tmp_path, "stacks")
+    assert seen["notes"] == [LEFT_BEHIND]
+    assert [thread["name"] for thread in seen["threads"]] == ["main", "uploader"]
+
+
+def test_what_is_not_here_or_was_killed_with_its_door_open_is_not_looked_into(
+    tmp_path: Path,
+) -> None:
+    run_id = "99999999-2222-3333-4444-555555555555"
+    scratch = tmp_path / "kinetic-left"
+    scratch.mkdir()
+    # This process lives, and is no worker of that run.
+    open_door(Entrance(run_id, 0, "runner.pyz", str(scratch)), os.getpid(), str(scratch / "try-0"))
+    done = way_in(tmp_path, run_id, "stacks")
+    assert (done.returncode, done.stdout) == (69, "")
+    assert f"host 0 of run {run_id} is not at its function here" in done.stderr
+
+
+def test_a_commands_name_that_is_not_known_is_told(start: Start, tmp_path: Path) -> None:
+    start(LEAVES)
+    done = way_in(tmp_path, RUN_ID, "future")
+    assert (done.returncode, done.stdout) == (64, "")
+    assert "this run's runner knows no future" in done.stderr
