@@ -16,6 +16,7 @@ from kinetic_flows.runner_image.runner.stuck import Quiet, Work
 from kinetic_flows.runner_image.runner.thread_states import tree_seconds
 
 from kinetic_flows.core.streams import shown_text
+from prefect_wire import serve
 from runner_jobs import Job, wait
 
 WAITS = dedent(
@@ -79,12 +80,18 @@ def test_what_it_does_is_put_into_its_log_and_so_is_that_it_goes_on(tmp_path: Pa
     go, end = tmp_path / "go", tmp_path / "end"
     arguments = (str(go), str(end))
     job = Job(tmp_path / "store", WAITS, args=arguments, changes={"stuck_after_seconds": 0.5})
-    process = job.start()
-    log = read_until(process, b"go.exists()")
-    go.touch()
-    log += read_until(process, b"the run goes on")
-    end.touch()
-    assert wait(process).exit_code == 0
+    with serve() as prefect:
+        job.prefect_url = prefect.url
+        process = job.start()
+        log = read_until(process, b"go.exists()")
+        go.touch()
+        log += read_until(process, b"the run goes on")
+        end.touch()
+        assert wait(process).exit_code == 0
+    assert {event["event"] for event in prefect.events} == {"kinetic.run.stuck"}
+    assert "used next to no processor" in prefect.events[0]["payload"]["reason"]
+    # Prefect has it as one record, which no line comes between.
+    assert any("may be stuck" in each and "go.exists()" in each for each in prefect.messages)
     shown = shown_text(log)
     assert "kinetic: it may be stuck: nothing was printed for" in shown
     assert "and its process used next to no processor. What it does now:\nmain thread: wa" in shown
