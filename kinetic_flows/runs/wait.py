@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from kinetic_flows.clients.prefect.api import short_retries
 from kinetic_flows.core.envelope import ResultEnvelope
@@ -25,6 +25,7 @@ from kinetic_flows.core.errors import (
 from kinetic_flows.core.interruption import pause
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Observation, Phase, Processes
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.moments import elapsed
 from kinetic_flows.core.progress import Progress, Stream
 from kinetic_flows.core.settings.settings import is_debugging
@@ -41,6 +42,11 @@ from kinetic_flows.runs.settle import is_being_launched, sync_state, ticket_of
 from kinetic_flows.runs.wait_events import WaitEvents
 from kinetic_flows.runs.worker_runs import processes_of
 
+if TYPE_CHECKING:
+    from kinetic_flows.runs.insight import debugger
+else:
+    debugger = LazyModule("kinetic_flows.runs.insight.debugger")
+
 FIRST_POLL_SECONDS = 0.02
 LAST_POLL_SECONDS = 0.25
 POLL_FRACTION = 0.05
@@ -53,6 +59,9 @@ FINAL_STATE_RETRIES = 3
 
 _CALLED_AGAIN = re.compile(r"^kinetic: (?:try \d+ of \d+ raised|.* starts again$)", re.MULTILINE)
 """What the runner says before it calls a function once more."""
+
+_DEBUGGER_AWAITED = "kinetic: waiting for a debugger on "
+"""What it says when it waits for a debugger; `runner_image/runner/debugging.py`."""
 
 
 def wait_for_run(
@@ -117,7 +126,7 @@ def _wait(
     reasons, left = _Reasons(run, session, progress), _Left(run, session)
     waits, events = PodWaits(run, session), WaitEvents(run, session)
     relay = relay_for(run, session) if is_launched else Relay(run, session, is_needed=False)
-    with ShownOutput(progress) as output:
+    with ShownOutput(progress) as output, ExitStack() as leaving:
         with short_retries():
             while True:
                 before = replace(seen, output=b"", position=output.position)
@@ -125,6 +134,9 @@ def _wait(
                 for text in seen.told:
                     progress.notice(text)
                 output.take(seen)
+                if output.is_debugger_awaited:
+                    output.is_debugger_awaited = False
+                    debugger.lead_debugger(run, session, progress, leaving)
                 relay.take(seen)
                 if seen.phase.is_final and (
                     is_launched or not _is_yet_to_start(run, session, seen)
@@ -299,7 +311,9 @@ class ShownOutput:
         self._decoder = StreamDecoder()
         self._recent: deque[str] = deque(maxlen=200)
         self._held: list[Piece] = []
+        self._debuggers = 0
         self.position = 0
+        self.is_debugger_awaited = False
 
     def __enter__(self) -> Self:
         return self
@@ -321,6 +335,10 @@ class ShownOutput:
                 self._show(piece, piece.where)
 
     def _show(self, piece: Piece, stream: Stream) -> None:
+        if piece.text.startswith(_DEBUGGER_AWAITED):
+            self._debuggers += 1
+            # What leads there leads to the next try, too.
+            self.is_debugger_awaited = self._debuggers == 1
         is_traceback = piece.record is not None and piece.record.logger == TRACEBACK_LOGGER
         is_of_held = bool(self._held) and piece.record is self._held[0].record
         if (is_traceback and not is_of_held) or _CALLED_AGAIN.search(piece.text):

@@ -15,6 +15,7 @@ from .door import Door, read_door
 Command = Callable[[Door, Sequence[str]], int]
 
 COMMANDS: Mapping[str, str] = {
+    "debugger": "debugging",
     "enter": "enter",
     "give": "giving",
     "metrics": "metrics",

@@ -13,12 +13,13 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .fetching import Store, fetch_to_file
 
 if TYPE_CHECKING:
+    from .door import Door
     from .interrupts import Interrupts
     from .processes import Worker
 
@@ -82,6 +83,16 @@ def bring_debugger(store: Store, wheel: Mapping[str, Any], scratch: str) -> str:
     with zipfile.ZipFile(file) as archive:
         archive.extractall(place)
     return place
+
+
+# Beside the worker
+
+
+def main(door: Door, _arguments: Sequence[str]) -> int:
+    """Print how far a host's function is with its debugger."""
+    state = read_state(door.directory)
+    print(json.dumps(state._asdict() if state else {"stage": "none", "port": 0, "why": ""}))
+    return 0
 
 
 # In the worker
@@ -229,11 +240,10 @@ class DebuggerWatch:
     def _waits(self, port: int) -> str:
         spec = self._spec
         waits = f"{WAITS} on {ADDRESS}:{port}, for at most {spec['wait_seconds']:g} s"
-        who = f"host {spec['host']}: " if spec["hosts"] > 1 else ""
         if spec["is_here"]:
-            return f"{who}{waits}"
+            return waits
         option = f" --host {spec['host']}" if spec["hosts"] > 1 else ""
-        return f"{who}{waits}; kinetic runs forward {spec['run_id']} {port}{option} leads there"
+        return f"{waits}; kinetic runs forward {spec['run_id']} {port}{option} leads there"
 
     def _end(self, state: DebuggerState, seconds: float) -> None:
         self._was_attached = state.stage == ATTACHED
@@ -249,4 +259,4 @@ class DebuggerWatch:
 
 
 WAITS = "waiting for a debugger"
-"""What its line says by which a client notices; `runs/insight/debugger.py` in kinetic_flows."""
+"""What its line says by which a client notices: `kinetic_flows/runs/wait.py`."""
