@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "enter": "enter",
     "give": "giving",
     "metrics": "metrics",
+    "profile": "profile_store",
     "stacks": "stacks",
     "take": "taking",
 }

@@ -195,6 +195,8 @@ class Calls:
             worker.stop(min(limit, self._grace_seconds))
         worker.finish()
         close_door(around.entrance)
+        if self._task["profile"]:
+            self._keep_profile(directory, number)
         ending = self._ending(worker, directory, late=why if is_late else "")
         return ending if ending.status in UNREMARKABLE else self._seen(ending, seen)
 
@@ -227,6 +229,17 @@ class Calls:
         costly = self._spending.deadline if self._spending else None
         waited = self._debugger.wait(worker, directory, self._around.interrupts, costly)
         self._deadline = self._deadline and self._deadline + waited
+
+    def _keep_profile(self, directory: str, number: int) -> None:
+        """Bring the profile of a try to the run's outputs, and say where it is."""
+        from .profile_store import profile_of_call
+
+        variables = self._task["variables"]
+        session = f"call-{variables['KINETIC_RESTART_COUNT']}-{number}"
+        told = profile_of_call(
+            directory, variables["KINETIC_OUTPUT_DIR"], session, self._around.entrance.host
+        )
+        self._around.output.say(told)
 
     def _of_this_try(self) -> dict[str, Any]:
         """Return what this try's worker is told besides what all are."""

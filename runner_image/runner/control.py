@@ -30,7 +30,7 @@ COMMANDS_FILE = "commands"
 STACKS_FILE = "stacks.txt"
 """What `faulthandler` writes to."""
 
-HANDLERS: Mapping[str, str] = {"environment": "own_environment"}
+HANDLERS: Mapping[str, str] = {"environment": "own_environment", "profile": "profiling"}
 """The module of each command; its `answer` gets the command's arguments, and returns an object.
 
 It is called in the thread that listens: what takes long starts a thread of its own. What it raises

@@ -118,6 +118,8 @@ def prepare(start: Start) -> Prepared:
         "data": data,
         "mounts": mounts,
         "debug": _bring_debugger(start),
+        # Jobs that were written by earlier clients do not say.
+        "profile": start.job.get("profile", False),
     }
     devices.finish(package_places(brought))
     environ = {**start.environ, **packages.variables}

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .contract import EXIT_PAYLOAD_UNREADABLE, EXIT_RUNTIME_UNFIT, EXIT_TERMINATED
@@ -145,7 +146,8 @@ def _work(directory: str, task: Mapping[str, Any], secrets: Mapping[str, str], s
             return
     try:
         flow_run_id = task["flow_run_id"] if task["is_flow"] else None
-        value = _call(function, args, kwargs, flow_run_id, said.masks)
+        with _profiled(directory, task):
+            value = _call(function, args, kwargs, flow_run_id, said.masks)
     except Terminated:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the function raises is its outcome
@@ -245,6 +247,14 @@ def _add_packages(directory: str) -> list[str]:
     position = images.index(True) if True in images else before
     sys.path[position:position] = added
     return added
+
+
+def _profiled(directory: str, task: Mapping[str, Any]) -> AbstractContextManager[None]:
+    if not task["profile"]:
+        return nullcontext()
+    from .profiling import profiled
+
+    return profiled(directory)
 
 
 def _call(function: Any, args: Any, kwargs: Any, flow_run_id: str | None, masks: Masks) -> Any:
