@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from kinetic_flows.runs.compare import diff, named
     from kinetic_flows.runs.compare.difference import RunDiff
     from kinetic_flows.runs.insight import metrics as run_metrics
+    from kinetic_flows.runs.insight import profile as run_profile
     from kinetic_flows.runs.insight import stacks as run_stacks
+    from kinetic_flows.runs.insight.profile import RunProfile
     from kinetic_flows.runs.insight.stacks import RunStacks
     from kinetic_flows.runs.kept_session import KeptSession
 else:
     diff = LazyModule("kinetic_flows.runs.compare.diff")
     named = LazyModule("kinetic_flows.runs.compare.named")
     run_metrics = LazyModule("kinetic_flows.runs.insight.metrics")
+    run_profile = LazyModule("kinetic_flows.runs.insight.profile")
     run_stacks = LazyModule("kinetic_flows.runs.insight.stacks")
 
 
@@ -36,6 +39,27 @@ class RunInsight:
 
         @cached_property
         def _sessions(self) -> KeptSession: ...
+
+    @at_api_boundary
+    def profile(self, seconds: float = 10.0, host: int | None = None) -> RunProfile:
+        """Profile the run's next seconds with the profiler of jax or torch, as its function uses.
+
+        The trace is put among the run's outputs. As text it is what `kinetic runs profile`
+        prints: where it is, and how to look at it.
+
+        Args:
+            seconds: How long. Up to 10 seconds, Python's own calls are in a trace of jax, too.
+            host: The only host to profile, by its number counted over all slices; None for all,
+                at the same time.
+
+        Raises:
+            UsageError: The run is over, has not come to its function, has no such host, or uses
+                neither jax nor torch.
+            LaunchError: Its pods cannot be reached.
+        """
+        with self._sessions.session() as session:
+            record = session.api.read_run(self.id)
+            return run_profile.take_profile(session, record, seconds, host)
 
     @at_api_boundary
     def stacks(self, host: int | None = None) -> RunStacks:

@@ -22,6 +22,7 @@ from kinetic_flows.cli.run_diff import diff
 from kinetic_flows.cli.run_list import moment, print_runs
 from kinetic_flows.cli.run_logs import JsonLines, logs
 from kinetic_flows.cli.run_outputs import outputs
+from kinetic_flows.cli.run_profile import profile
 from kinetic_flows.cli.run_show import run_document, shown
 from kinetic_flows.cli.run_stacks import stacks
 from kinetic_flows.cli.run_top import top
@@ -43,6 +44,7 @@ runs_app = App(name="runs", help_format="markdown", help_epilogue="")
 runs_app.command(logs)
 runs_app.command(outputs)
 runs_app.command(diff)
+runs_app.command(profile)
 runs_app.command(stacks)
 for command in (shell, forward, cp):
     runs_app.command(command)
@@ -314,6 +316,10 @@ add_examples(
         "outputs": (
             "kinetic runs outputs 9229eced",
             "kinetic runs outputs 9229eced 'checkpoints/*' --to ./checkpoints",
+        ),
+        "profile": (
+            "kinetic runs profile 9229eced",
+            "kinetic runs profile 9229eced --seconds 30 --host 0",
         ),
         "stacks": ("kinetic runs stacks 9229eced", "kinetic runs stacks 9229eced --host 2"),
         "cost": (

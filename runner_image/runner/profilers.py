@@ -16,7 +16,8 @@ PYTHON_SECONDS = 10.0
 """Up to which length Python's calls are in a trace of jax: they are most of it."""
 
 NOTHING = "the function has imported neither jax nor torch, whose profilers are used"
-NOT_YET = "jax has used no device yet"
+NOT_YET = "jax has used no device yet: try again when it computes"
+TAKEN = "jax is taking one already, for profile=True or for the function itself"
 
 
 class JaxProfiler:
@@ -42,7 +43,10 @@ class JaxProfiler:
             wanted = profiler.ProfileOptions()
             wanted.python_tracer_level = 1 if seconds <= PYTHON_SECONDS else 0
             options["profiler_options"] = wanted
-        profiler.start_trace(directory, **options)
+        try:
+            profiler.start_trace(directory, **options)
+        except RuntimeError as error:
+            raise RuntimeError(TAKEN if "already" in str(error) else str(error)) from error
 
     def stop(self) -> None:
         """Write the trace."""
