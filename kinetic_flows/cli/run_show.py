@@ -171,6 +171,8 @@ def _places(document: Mapping[str, Any]) -> Iterator[Row]:
         if document["outputs"]:
             yield "its files", f"kinetic runs outputs {document['id']}"
         yield "its output", f"kinetic runs logs {document['id']}"
+        if document["started"] and not document["ended"]:
+            yield "what it does", f"kinetic runs stacks {document['id']}"
 
 
 def _state(record: StateRecord) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from kinetic_flows.api.run import attach
 from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.reading import require_something_to_read
-from kinetic_flows.core.display import for_terminal
 
 
 def stacks(run_id: str, /, *, host: int | None = None, as_json: Json = False) -> None:
@@ -25,4 +24,4 @@ def stacks(run_id: str, /, *, host: int | None = None, as_json: Json = False) ->
     if as_json:
         print_json({"id": run.id, "name": run.name, **seen.document()})
     else:
-        print(for_terminal(str(seen)))
+        print(seen)

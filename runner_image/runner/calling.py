@@ -256,8 +256,8 @@ class Calls:
         return idle_watch(self._job, around.environ, around.output.say, around.interrupts.wake)
 
     def _stuck_watch(self, door: Door) -> StuckWatch | None:
-        # Jobs that were written by earlier clients do not say.
-        if not self._job.get("stuck_after_seconds"):
+        # Jobs that were written by earlier clients do not say. In a debugger a run stands still.
+        if not self._job.get("stuck_after_seconds") or self._task["debug"]:
             return None
         from .stuck import StuckWatch
 

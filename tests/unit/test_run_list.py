@@ -173,6 +173,7 @@ def test_everything_about_a_run_is_shown_in_an_order() -> None:
         "retried_as": ["7e57ab1e"],
         "pages": {"Job": "https://console"},
         "facts": {"called by": "ann@mill"},
+        "metrics": [],
     }
     lines = [line.strip() for line in shown(document, NOW).splitlines()]
     labels = [line.split("  ")[0] for line in lines]
@@ -188,6 +189,13 @@ def test_everything_about_a_run_is_shown_in_an_order() -> None:
     assert lines[-1] == f"its output  kinetic runs logs {FAILED.id}"
 
 
+def test_of_a_run_that_goes_on_it_is_said_how_to_see_what_it_does() -> None:
+    running = replace(FAILED, state_type="RUNNING", state_name="Running", ended=None)
+    document = {**described(running, "http://page"), "states": [], "retried_as": [], "pages": {}}
+    last = shown({**document, "facts": {}, "metrics": []}, NOW).splitlines()[-1]
+    assert last.strip() == f"what it does  kinetic runs stacks {FAILED.id}"
+
+
 def test_what_a_group_was_started_with_is_no_argument_of_a_function() -> None:
     document = {
         **described(replace(FAILED, labels={}), "http://page"),
@@ -196,6 +204,7 @@ def test_what_a_group_was_started_with_is_no_argument_of_a_function() -> None:
         "retried_as": [],
         "pages": {},
         "facts": {},
+        "metrics": [],
         "runs": [],
     }
     lines = [line.strip() for line in shown(document, NOW).splitlines()]

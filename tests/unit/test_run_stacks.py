@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from kinetic_flows.runs.insight.host_stacks import HostStacks, host_stacks
 from kinetic_flows.runs.insight.stack_groups import group_hosts
 from kinetic_flows.runs.insight.stack_names import in_words
 from kinetic_flows.runs.insight.stack_words import shown_stacks, summary
+from kinetic_flows.runs.insight.stacks import RunStacks
 
 TRAIN = ("train", "/home/ada/project/train.py", 88, "loss = step(batch)", True)
 STEP = ("step", "/home/ada/project/train.py", 41, "return all_reduce(loss)", True)
@@ -122,6 +124,15 @@ def test_what_an_earlier_or_later_runner_does_not_tell_is_left_out() -> None:
     seen = host_stacks({"host": 0, "at": 0, "threads": [told]})
     assert seen.main is not None
     assert (seen.main.state, seen.main.frames[0].place) == ("", "f.py")
+
+
+def test_a_runs_stacks_are_shown_as_text_for_a_terminal_and_told_as_json() -> None:
+    odd = ("load\x1b[2J", "/home/ada/project/data.py", 3, "", True)
+    seen = RunStacks(hosts=(reducing(0), reducing(1), host(2, thread(odd))))
+    assert repr(seen).startswith("host 2 differs: in load\\x1b[2J (data.py:3); hosts 0, 1: in step")
+    told = json.loads(json.dumps(seen.document()))
+    assert (told["groups"], told["summary"]) == ([[0, 1], [2]], seen.summary)
+    assert told["hosts"][2]["threads"][0]["frames"][0]["is_project"] is True
 
 
 def test_numbers_of_hosts_are_folded() -> None:

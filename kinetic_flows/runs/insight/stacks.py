@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kinetic_flows.clients.prefect.records import RunRecord
+from kinetic_flows.core.display import for_terminal
 from kinetic_flows.runs.insight.beside import HostAnswer, ask, ask_all
 from kinetic_flows.runs.insight.host_stacks import HostStacks, host_stacks
 from kinetic_flows.runs.insight.stack_groups import StackGroup, group_hosts
@@ -16,11 +17,11 @@ LIMIT_SECONDS = 30.0
 """How long a host may take to tell what it does; its process has a part of that."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RunStacks:
     """What the hosts of a run did when they were looked at.
 
-    As text it is what `kinetic runs stacks` prints.
+    As text, and so in a REPL and a notebook, it is what `kinetic runs stacks` prints.
 
     Attributes:
         hosts: The hosts, in order; those that told nothing say why in `why_not`.
@@ -46,8 +47,8 @@ class RunStacks:
             "hosts": [each.document() for each in self.hosts],
         }
 
-    def __str__(self) -> str:
-        return shown_stacks(self.hosts)
+    def __repr__(self) -> str:
+        return for_terminal(shown_stacks(self.hosts))
 
 
 def read_stacks(session: Session, record: RunRecord, host: int | None = None) -> RunStacks:
