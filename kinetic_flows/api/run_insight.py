@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kinetic_flows.clients.prefect.timings import timings_of
 from kinetic_flows.core.api_boundary import at_api_boundary
 from kinetic_flows.core.lazy import LazyModule
+from kinetic_flows.runs.settle import synced_record, ticket_of
 
 if TYPE_CHECKING:
     from kinetic_flows.api.run import Run
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from kinetic_flows.runs.insight import metrics as run_metrics
     from kinetic_flows.runs.insight import profile as run_profile
     from kinetic_flows.runs.insight import stacks as run_stacks
+    from kinetic_flows.runs.insight import why as run_why
     from kinetic_flows.runs.insight.profile import RunProfile
     from kinetic_flows.runs.insight.stacks import RunStacks
+    from kinetic_flows.runs.insight.why import Explanation
     from kinetic_flows.runs.kept_session import KeptSession
 else:
     diff = LazyModule("kinetic_flows.runs.compare.diff")
@@ -26,6 +29,7 @@ else:
     run_metrics = LazyModule("kinetic_flows.runs.insight.metrics")
     run_profile = LazyModule("kinetic_flows.runs.insight.profile")
     run_stacks = LazyModule("kinetic_flows.runs.insight.stacks")
+    run_why = LazyModule("kinetic_flows.runs.insight.why")
 
 
 class RunInsight:
@@ -78,6 +82,22 @@ class RunInsight:
         with self._sessions.session() as session:
             record = session.api.read_run(self.id)
             return run_stacks.read_stacks(session, record, host)
+
+    @at_api_boundary
+    def why(self) -> Explanation:
+        """Return why the run ended: the likely cause in one sentence, and what says so.
+
+        As text it is what `kinetic runs why` prints; `cause` is for programs. Its hosts' black
+        boxes are read from the store, and the cluster is asked where nobody has kept yet what it
+        says. A run that goes on, that returned or was cancelled has no more to say than that.
+
+        Raises:
+            StoreError: What the run left cannot be read.
+        """
+        with self._sessions.session() as session:
+            record = session.api.read_run(self.id)
+            record = synced_record(record, ticket_of(record), session.platform, session.api)
+            return run_why.why(session, record)
 
     @at_api_boundary
     def timings(self) -> dict[str, float]:

@@ -28,6 +28,7 @@ from kinetic_flows.cli.run_stacks import stacks
 from kinetic_flows.cli.run_top import top
 from kinetic_flows.cli.run_way_in import EXAMPLES as OF_WAY_IN
 from kinetic_flows.cli.run_way_in import cp, execute, forward, shell
+from kinetic_flows.cli.run_why import why
 from kinetic_flows.cli.web import open_page, page_of
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.display import counted, value_for_output
@@ -46,6 +47,7 @@ runs_app.command(outputs)
 runs_app.command(diff)
 runs_app.command(profile)
 runs_app.command(stacks)
+runs_app.command(why)
 for command in (shell, forward, cp):
     runs_app.command(command)
 runs_app.command(execute, name="exec")
@@ -321,6 +323,7 @@ add_examples(
             "kinetic runs profile 9229eced",
             "kinetic runs profile 9229eced --seconds 30 --host 0",
         ),
+        "why": ("kinetic runs why 9229eced", "kinetic runs why 9229eced --json | jq .cause"),
         "stacks": ("kinetic runs stacks 9229eced", "kinetic runs stacks 9229eced --host 2"),
         "cost": (
             "kinetic runs cost",

@@ -63,10 +63,18 @@ class ResultHeader:
 
 @dataclass(frozen=True, kw_only=True)
 class ResultEnvelope:
-    """A result's header and its pickled value or exception (empty when there is none)."""
+    """A result's header and its pickled value or exception (empty when there is none).
+
+    Attributes:
+        header: The header.
+        body: The pickle.
+        why: The likely cause of a crash or a time-out, as its reader has found out; empty where
+            the header says as much, or where nobody has looked.
+    """
 
     header: ResultHeader
     body: bytes | memoryview
+    why: str = ""
 
 
 class EnvelopeRefused(ValueError):

@@ -207,6 +207,11 @@ def round_told_object(run_id: str, number: int) -> str:
     return f"runs/{run_id}/rounds/{number}/told.json"
 
 
+def facts_object(run_id: str) -> str:
+    """Name of what is kept of what a run's cluster said of its processes' end."""
+    return f"{RUNS}/{run_id}/{BLACK_BOX}cluster.json"
+
+
 def deployment_prefix(flow: str, name: str, token: str) -> str:
     """Prefix of what a deployment's runs need, which does not expire.
 

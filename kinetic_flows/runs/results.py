@@ -168,7 +168,7 @@ def unpack_result(envelope: ResultEnvelope, run: RunTicket, *, url: str = "") ->
         return _load_value(envelope, run)
     if header.status == "raised":
         raise_what_function_raised(*_load_exception(envelope, run, url))
-    raise _outcome_error(header, run)
+    raise _outcome_error(header, run, envelope.why)
 
 
 def value_summary(header: ResultHeader) -> str:
@@ -186,8 +186,17 @@ def failure_summary(header: ResultHeader) -> str:
     return header.message or header.status
 
 
-def crash_error(observation: Observation, run: RunTicket, log_tail: list[str]) -> RunCrashed:
-    """Describe a process that ended without leaving a result."""
+def crash_error(
+    observation: Observation, run: RunTicket, log_tail: list[str], *, why: str = ""
+) -> RunCrashed:
+    """Describe a process that ended without leaving a result.
+
+    Args:
+        observation: The process.
+        run: The run.
+        log_tail: The last lines of its output.
+        why: The likely cause, where more is known than the process tells.
+    """
     code = observation.exit_code
     if code is not None and code in EXIT_MEANINGS.keys() - {EXIT_RETURNED, EXIT_RAISED}:
         how = f"{_last_words(log_tail) or EXIT_MEANINGS[code]} (exit code {code})"
@@ -198,20 +207,29 @@ def crash_error(observation: Observation, run: RunTicket, log_tail: list[str]) -
         reason = f": {observation.reason}" if observation.reason else ""
         how = f"its process {describe_exit(code)} without leaving a result{reason}"
     return _crash_class(code)(
-        f"run {run.run_id} of {run.name} crashed: {how}",
+        _with_cause(f"run {run.run_id} of {run.name} crashed: {how}", why),
         value=run.run_id,
-        hint=_hint_at(observation),
+        hint=_hint_at(observation, run),
         log_tail=log_tail[-LOG_TAIL_LINES:],
     )
 
 
-def _hint_at(observation: Observation) -> str:
+def _with_cause(message: str, why: str) -> str:
+    return f"{message}. {why}" if why else message
+
+
+def _and_why(hint: str, run: RunTicket) -> str:
+    """Return a hint that leads to what is known of a run's end."""
+    return f"{hint}; `kinetic runs why {run.run_id}` says what is known of it"
+
+
+def _hint_at(observation: Observation, run: RunTicket) -> str:
     """Return the hint for a process that ended without a result."""
     if observation.exit_code in _HINTS:
         return _HINTS[observation.exit_code]
     if observation.exit_code is not None:
-        return LOG_HINT
-    return LASTING_HINT if observation.is_lasting else AGAIN_HINT
+        return _and_why(LOG_HINT, run)
+    return LASTING_HINT if observation.is_lasting else _and_why(AGAIN_HINT, run)
 
 
 def _crash_class(exit_code: int | None) -> type[RunCrashed]:
@@ -281,16 +299,16 @@ def _name_package(error: ModuleNotFoundError, module: str) -> None:
         error.add_note(f"{top} comes with the package {packages[0]}")
 
 
-def _outcome_error(header: ResultHeader, run: RunTicket) -> RunError:
+def _outcome_error(header: ResultHeader, run: RunTicket, why: str) -> RunError:
     if header.status == "cancelled":
         return RunCancelled(
             f"run {run.run_id} of {run.name} was cancelled", value=run.run_id, hint=None
         )
     if header.status == "timed_out":
         return RunTimedOut(
-            f"run {run.run_id} of {run.name} timed out: {header.message}",
+            _with_cause(f"run {run.run_id} of {run.name} timed out: {header.message}", why),
             value=run.run_id,
-            hint=_time_hint(header),
+            hint=_and_why(_time_hint(header), run),
             log_tail=header.log_tail,
         )
     if header.status == "unpicklable":
@@ -301,10 +319,13 @@ def _outcome_error(header: ResultHeader, run: RunTicket) -> RunError:
             "KINETIC_OUTPUT_DIR and return their names",
         )
     return _crash_class(header.exit_code)(
-        f"run {run.run_id} of {run.name} crashed: "
-        f"{header.message or 'its process ' + describe_exit(header.exit_code)}",
+        _with_cause(
+            f"run {run.run_id} of {run.name} crashed: "
+            f"{header.message or 'its process ' + describe_exit(header.exit_code)}",
+            why,
+        ),
         value=run.run_id,
-        hint=_crash_hint(header),
+        hint=_crash_hint(header, run),
         log_tail=header.log_tail,
     )
 
@@ -320,7 +341,7 @@ def _time_hint(header: ResultHeader) -> str:
     return "raise timeout_seconds, or make the function do less"
 
 
-def _crash_hint(header: ResultHeader) -> str:
+def _crash_hint(header: ResultHeader, run: RunTicket) -> str:
     """Return the hint for a function that was not called to its end."""
     missing = _MISSING_MODULE.search(header.message)
     if header.exit_code == EXIT_PAYLOAD_UNREADABLE and missing:
@@ -335,4 +356,4 @@ def _crash_hint(header: ResultHeader) -> str:
         return TOO_LARGE_HINT
     if header.exit_code in _HINTS:
         return _HINTS[header.exit_code]
-    return LOG_HINT
+    return _and_why(LOG_HINT, run)

@@ -56,6 +56,9 @@ from kinetic_flows.runs.worker_runs import processes_of
 LAUNCH_GRACE_SECONDS = 120.0
 """How long a Pending run without a process is left to the client that is launching it."""
 
+WORTH_EXPLAINING: frozenset[ResultStatus] = frozenset({"crashed", "timed_out"})
+"""Statuses of results of which the cluster may know more than the run itself."""
+
 STATE_OF_STATUS: Mapping[ResultStatus, str] = {
     "returned": "COMPLETED",
     "raised": "FAILED",
@@ -123,12 +126,19 @@ def sync_state(
         is_told = _sync_without_result(api, run, observation, is_launched=is_launched)
     else:
         is_told = _sync_with_result(api, run.run_id, envelope.header)
-    if is_told:
-        from kinetic_flows.runs.insight.ended_page import publish_end
+    header = envelope.header if envelope else None
+    is_kept = False
+    if header.status in WORTH_EXPLAINING if header else is_told:
+        from kinetic_flows.runs.insight.black_boxes import keep_facts
+
+        # The cluster soon forgets.
+        is_kept = keep_facts(platform, run)
+    if is_told or is_kept:
+        from kinetic_flows.runs.insight.ended_page import publish_end, publish_why
         from kinetic_flows.runs.insight.ended_run import EndedRun
 
-        header = envelope.header if envelope else None
-        publish_end(EndedRun(run=run, platform=platform, api=api, header=header, seen=observation))
+        publish = publish_end if is_told else publish_why
+        publish(EndedRun(run=run, platform=platform, api=api, header=header, seen=observation))
     return envelope
 
 

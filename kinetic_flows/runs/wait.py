@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from kinetic_flows.clients.prefect.api import short_retries
-from kinetic_flows.core.envelope import ResultEnvelope
+from kinetic_flows.core.envelope import ResultEnvelope, ResultHeader
 from kinetic_flows.core.errors import (
     KineticError,
     PrefectUnreachable,
@@ -38,7 +38,12 @@ from kinetic_flows.runs.pod_waits import PodWaits
 from kinetic_flows.runs.relay import Relay, relay_for
 from kinetic_flows.runs.results import LOG_TAIL_LINES, crash_error, read_result
 from kinetic_flows.runs.session import Session
-from kinetic_flows.runs.settle import is_being_launched, sync_state, ticket_of
+from kinetic_flows.runs.settle import (
+    WORTH_EXPLAINING,
+    is_being_launched,
+    sync_state,
+    ticket_of,
+)
 from kinetic_flows.runs.wait_events import WaitEvents
 from kinetic_flows.runs.worker_runs import processes_of
 
@@ -210,10 +215,20 @@ def _settled(
             # Its own runner noticed the cancellation, and its Job is nothing to look at.
             with suppress(KineticError):
                 processes_of(session.platform, session.api, run).discard(run.run_id)
-        return envelope
+        return replace(envelope, why=_likely_cause(run, session, envelope.header))
     if session.api.read_run(run.run_id).state_type == "CANCELLED":
         raise RunCancelled(f"run {run.run_id} of {run.name} was cancelled", value=run.run_id)
-    raise crash_error(seen, run, log_tail)
+    raise crash_error(seen, run, log_tail, why=_likely_cause(run, session, None))
+
+
+def _likely_cause(run: RunTicket, session: Session, header: ResultHeader | None) -> str:
+    """Return why a run crashed or took too long, where more is known than its end tells."""
+    if header is not None and header.status not in WORTH_EXPLAINING:
+        return ""
+    from kinetic_flows.runs.insight.ended_why import told_in_error
+
+    with short_retries(session.api_retries(FINAL_STATE_RETRIES)):
+        return told_in_error(session.platform, session.api, run)
 
 
 def _is_yet_to_start(run: RunTicket, session: Session, seen: Observation) -> bool:

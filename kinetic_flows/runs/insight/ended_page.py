@@ -15,6 +15,7 @@ from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.run_page import with_sections
 from kinetic_flows.runs.insight.ended_run import EndedRun, SectionMaker
+from kinetic_flows.runs.insight.ended_why import why_it_ended
 from kinetic_flows.runs.insight.how_it_went import how_it_went
 from kinetic_flows.runs.insight.metrics import what_it_used
 
@@ -22,7 +23,7 @@ TRIES = 3
 """How often sections are put in that another writer has overwritten meanwhile."""
 
 
-MAKERS: tuple[SectionMaker, ...] = (what_it_used,)
+MAKERS: tuple[SectionMaker, ...] = (why_it_ended, what_it_used)
 """Who has something to say on the page of a run that has ended; of one section, in this order."""
 
 
@@ -43,6 +44,16 @@ def publish_end(ended: EndedRun) -> None:
     sections = {**_made(how_it_went, ended), **sections}
     with suppress(KineticError):
         insert_sections(ended.api, ended.run.run_id, sections)
+
+
+def publish_why(ended: EndedRun) -> None:
+    """Put on the page of a run, whose runner has told of its end, what its cluster adds to that.
+
+    Args:
+        ended: The run.
+    """
+    with suppress(KineticError):
+        insert_sections(ended.api, ended.run.run_id, why_it_ended(ended))
 
 
 def _made(make: SectionMaker, ended: EndedRun) -> Mapping[str, str]:

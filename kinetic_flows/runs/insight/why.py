@@ -1,0 +1,226 @@
+"""Why a run ended as it did: what its hosts saw last and what its cluster says, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from kinetic_flows.clients.prefect.records import RunRecord
+from kinetic_flows.core.errors import KineticError, StoreError
+from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.process_facts import ProcessFacts
+from kinetic_flows.platforms.base import Platform
+from kinetic_flows.runs.insight.black_boxes import (
+    ask_for_facts,
+    hosts_of,
+    read_boxes,
+    read_facts,
+)
+from kinetic_flows.runs.insight.causes import explain
+from kinetic_flows.runs.insight.evidence import BlackBox, Evidence
+from kinetic_flows.runs.insight.finding import Finding
+from kinetic_flows.runs.results import read_result
+from kinetic_flows.runs.session import Session
+from kinetic_flows.runs.settle import ticket_of
+
+SHOWN_LINES = 8
+SHOWN_NODES = 6
+UNEVENTFUL = ("returned", "cancelled", "not_over")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why a run ended, with what says so.
+
+    As text it is what `kinetic runs why` prints.
+
+    Attributes:
+        run_id: The run.
+        state: The name of its state.
+        cause: The likely cause in one word, for programs; `unknown` where nothing says it.
+        sentence: The likely cause and its host, in one sentence.
+        host: The host that it befell; None where it is none in particular, or not known.
+        is_certain: Whether somebody has said so, else it is only likely.
+        evidence: What says so, line by line.
+        hint: What to do about it; empty when there is nothing to do.
+        unknown: What could not be found out, and why.
+    """
+
+    run_id: str
+    state: str
+    cause: str
+    sentence: str
+    host: int | None
+    is_certain: bool
+    evidence: tuple[str, ...]
+    hint: str
+    unknown: tuple[str, ...]
+    _known: Evidence
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON values, with all that is known."""
+        known = self._known
+        fields = {
+            name: value for name, value in vars(self).items() if name not in ("run_id", "_known")
+        }
+        return {
+            "id": self.run_id,
+            **fields,
+            "message": known.message,
+            "hosts": [_host(known, host) for host in range(known.hosts)],
+            "nodes": [asdict(word) for word in known.facts.nodes],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self, self._known))
+
+
+def why(session: Session, record: RunRecord) -> Explanation:
+    """Say why a run ended.
+
+    Args:
+        session: Where it ran.
+        record: Its flow run.
+
+    Raises:
+        StoreError: What it left cannot be read.
+    """
+    return explanation(evidence_of(session.platform, ticket_of(record), record))
+
+
+def explanation(known: Evidence) -> Explanation:
+    """Say why a run ended, from all that is known of its end."""
+    found = explain(known)
+    is_uneventful = found.cause in UNEVENTFUL
+    return Explanation(
+        run_id=known.run_id,
+        state=known.state,
+        cause=found.cause,
+        sentence=found.sentence,
+        host=found.host,
+        is_certain=found.is_certain,
+        evidence=tuple(each for each in dict.fromkeys(found.evidence) if each),
+        hint=found.hint,
+        unknown=() if is_uneventful else (*known.facts.unknown, *_silent(known, found)),
+        _known=known,
+    )
+
+
+def evidence_of(platform: Platform, run: RunTicket, record: RunRecord) -> Evidence:
+    """Return all that is known of how a run ended.
+
+    Args:
+        platform: Where it ran.
+        run: The run.
+        record: Its flow run.
+
+    Raises:
+        StoreError: What it left cannot be read.
+    """
+    status, exit_code, message = "", None, record.message
+    boxes: tuple[BlackBox, ...] = ()
+    facts, hosts = ProcessFacts(), 1
+    if record.is_final and record.state_type not in ("COMPLETED", "CANCELLED"):
+        try:
+            envelope = read_result(platform.store, run)
+        except StoreError:
+            raise
+        except KineticError as refusal:
+            envelope, message = None, refusal.message
+        if envelope is not None:
+            header = envelope.header
+            status, exit_code = header.status, header.exit_code
+            message = header.message or message
+        boxes = read_boxes(platform.store, run.run_id)
+        kept = read_facts(platform.store, run.run_id)
+        facts = ask_for_facts(platform, run) if kept is None else kept
+        hosts = max(
+            hosts_of(platform.store, run.run_id),
+            *(box.host + 1 for box in boxes),
+            *(end.host + 1 for end in facts.ends),
+            1,
+        )
+    return Evidence(
+        run_id=run.run_id,
+        name=run.name,
+        hosts=hosts,
+        state=record.state_name,
+        state_type=record.state_type,
+        message=message,
+        status=status,
+        exit_code=exit_code,
+        boxes=boxes,
+        facts=facts,
+    )
+
+
+def _silent(known: Evidence, found: Finding) -> Iterator[str]:
+    """Say which hosts left nothing."""
+    if not known.boxes and not known.facts.ends and found.cause in ("never_started", "unknown"):
+        return
+    missing = [host for host in range(known.hosts) if known.box(host) is None]
+    if missing and (known.boxes or known.hosts == 1):
+        hosts = f"host {missing[0]}" if len(missing) == 1 else f"hosts {_listed(missing)}"
+        who = "the run" if known.hosts == 1 else hosts
+        yield f"what {who} saw last: nothing was left, as nothing is by what is killed at once"
+
+
+def _listed(hosts: list[int]) -> str:
+    return ", ".join(map(str, hosts))
+
+
+def _host(known: Evidence, host: int) -> dict[str, Any]:
+    """Return what is known of one host, as JSON values."""
+    box, end = known.box(host), known.last_ends.get(host)
+    told = asdict(box) if box else {}
+    if box and box.stacks:
+        told["stacks"] = box.stacks.document()
+    return {
+        "host": host,
+        "end": asdict(end) if end else None,
+        "black_box": told or None,
+    }
+
+
+def _lines(found: Explanation, known: Evidence) -> Iterator[str]:
+    yield found.sentence
+    if found.hint:
+        yield f"  {found.hint}"
+    if found.cause in UNEVENTFUL:
+        return
+    if not found.is_certain and found.cause != "unknown":
+        yield "  That is likely, and not certain."
+    yield from _section("what says so", found.evidence)
+    yield from _section("hosts", tuple(_hosts(known)) if known.hosts > 1 else ())
+    nodes = [f"{_when(word.at)}{word.node}: {word.text}" for word in known.facts.nodes]
+    yield from _section("nodes", tuple(nodes[-SHOWN_NODES:]))
+    box = known.box(found.host or 0) or next(iter(known.boxes), None)
+    if box is not None:
+        of_host = f" of host {box.host}" if known.hosts > 1 else ""
+        yield from _section(f"last lines{of_host}", box.lines[-SHOWN_LINES:])
+    yield from _section("unknown", found.unknown)
+
+
+def _section(title: str, lines: tuple[str, ...]) -> Iterator[str]:
+    if lines:
+        yield ""
+        yield title
+        yield from (f"  {line}" for line in lines)
+
+
+def _hosts(known: Evidence) -> Iterator[str]:
+    for host in range(known.hosts):
+        box, end = known.box(host), known.last_ends.get(host)
+        ended = end.message if end and end.message else ""
+        own = f"{box.status.replace('_', ' ')}: {box.message}" if box and box.message else ""
+        yield f"host {host}: {'; '.join(filter(None, (own, ended))) or 'nothing is known'}"
+
+
+def _when(at: str) -> str:
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError:
+        return ""
+    return f"{moment.astimezone(UTC):%H:%M:%S} UTC, "
