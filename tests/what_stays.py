@@ -207,6 +207,8 @@ def _object_names() -> Section:
         "round of a list": object_names.round_object(RUN, 0),
         "claim of a round": object_names.claim_object(RUN, 0),
         "end of a round": object_names.round_end_object(RUN, 0),
+        "part of black boxes": object_names.BLACK_BOX,
+        "what a run's cluster said": object_names.facts_object(RUN),
         "note that a claim was told": object_names.round_told_object(RUN, 0),
         "piece of a payload": object_names.piece_object(RUN, DIGEST),
         "owner of a worker's job": object_names.job_owner("token"),

@@ -26,6 +26,7 @@ from kinetic_flows.runner_image.runner import (
     restoring,
     secret_manager,
     secret_values,
+    stacks,
     stores,
 )
 from kinetic_flows.runner_image.runner import sealing as opening
@@ -58,6 +59,7 @@ from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.platforms.gke import names
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.platform import SECRET_MANAGER_VARIABLE
+from kinetic_flows.runs.insight.stuck_causes import KEEPS_LOCK
 
 KEY, RUN = "ab" * 32, "run-1"
 NOW = datetime.now(UTC)
@@ -197,6 +199,15 @@ def test_what_the_runner_writes_is_where_the_client_looks_and_cleans() -> None:
         contract.slice_start_object(RUN, 1),
     ):
         assert name.startswith(f"{object_names.RUNS}/{RUN}/")
+
+
+def test_both_sides_know_where_black_boxes_are_and_that_native_code_kept_the_lock() -> None:
+    name = contract.black_box_object(contract.starts_prefix(RUN, None), 1)
+    assert name == f"{object_names.RUNS}/{RUN}/{object_names.BLACK_BOX}host-1.json"
+    assert object_names.facts_object(RUN).startswith(name.removesuffix("host-1.json"))
+    of_round = contract.black_box_object(contract.starts_prefix(RUN, 2), 0)
+    assert of_round.endswith(f"/rounds/2/{object_names.BLACK_BOX}host-0.json")
+    assert KEEPS_LOCK in stacks.KEEPS_LOCK
 
 
 def test_both_sides_know_where_rounds_are_and_how_a_launch_is_named() -> None:
