@@ -161,7 +161,7 @@ def test_want_of_memory_is_told_by_the_runner_and_else_by_whoever_finds_its_resu
     )
     job = {"grace_seconds": 1, "retry_delay_seconds": 0, "retries": 0, "hosts": 1}
     around: Any = Surroundings(None, "", {}, {}, None, told, None, None)  # type: ignore[arg-type]
-    calls = Calls({**job, "timeout_seconds": None}, {}, around)
+    calls = Calls({**job, "timeout_seconds": None}, {"debug": None}, around)
     calls._kills = -1  # One more was killed since.
     ending = calls._crashed(-9, [])
     header = {"status": "crashed", **ending.fields}

@@ -174,6 +174,7 @@ def test_everything_about_a_run_is_shown_in_an_order() -> None:
         "pages": {"Job": "https://console"},
         "facts": {"called by": "ann@mill"},
         "metrics": [],
+        "usage": {"words": {}},
     }
     lines = [line.strip() for line in shown(document, NOW).splitlines()]
     labels = [line.split("  ")[0] for line in lines]
@@ -192,7 +193,9 @@ def test_everything_about_a_run_is_shown_in_an_order() -> None:
 def test_of_a_run_that_goes_on_it_is_said_how_to_see_what_it_does() -> None:
     running = replace(FAILED, state_type="RUNNING", state_name="Running", ended=None)
     document = {**described(running, "http://page"), "states": [], "retried_as": [], "pages": {}}
-    last = shown({**document, "facts": {}, "metrics": []}, NOW).splitlines()[-1]
+    last = shown(
+        {**document, "facts": {}, "metrics": [], "usage": {"words": {}}}, NOW
+    ).splitlines()[-1]
     assert last.strip() == f"what it does  kinetic runs stacks {FAILED.id}"
 
 
@@ -205,6 +208,7 @@ def test_what_a_group_was_started_with_is_no_argument_of_a_function() -> None:
         "pages": {},
         "facts": {},
         "metrics": [],
+        "usage": {"words": {}},
         "runs": [],
     }
     lines = [line.strip() for line in shown(document, NOW).splitlines()]
