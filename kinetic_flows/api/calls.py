@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from kinetic_flows.api.front import Opening
     from kinetic_flows.api.remote_function import RemoteFunction
     from kinetic_flows.core import watched_options
+    from kinetic_flows.plans import cost
 else:
     watched_options = LazyModule("kinetic_flows.core.watched_options")
+    cost = LazyModule("kinetic_flows.plans.cost")
 
 CHANGES = {
     "created": "deployed",
@@ -88,6 +90,9 @@ def start_map(
         watched_options.refuse_debugger("map")
     drafted = draft(opening, remote, bound, {}, may_lack_arguments=True)
     check_sweep_outputs(drafted.draft, inputs.known())
+    if options.max_cost is not None:
+        for warning in cost.sweep_warnings(options.max_cost, drafted.draft):
+            drafted.progress.warning(warning)
     request = SweepRequest(
         draft=drafted.draft,
         inputs=iter(inputs),

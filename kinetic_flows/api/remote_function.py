@@ -172,6 +172,9 @@ class RemoteFunction(Generic[P, R]):
                 inputs. All are handed over at once, and the queue's limit, which is set to
                 `max_concurrent`, holds whatever becomes of this program. None: this program
                 launches them as others end.
+            max_cost: What all runs together may cost before those that go on are cancelled
+                and nothing more is launched, in US dollars by the list prices that are known;
+                it is refused where none is. None (default) for no limit.
 
         Raises:
             UsageError: An option, or an input of a sequence, cannot be.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
@@ -28,16 +28,24 @@ from kinetic_flows.core.exits import (
     wait_for_nothing,
 )
 from kinetic_flows.core.interruption import interruptible
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.run_ids import short_id
 from kinetic_flows.core.signals import cause_in_words
 from kinetic_flows.flows.engine import current_flow_run_id, run_flow
-from kinetic_flows.flows.map_driver import Control, SweepDriver
+from kinetic_flows.flows.map_control import Control
+from kinetic_flows.flows.map_driver import SweepDriver
 from kinetic_flows.flows.prepare import prepare
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
 from kinetic_flows.plans.secrets import shown_arguments
 from kinetic_flows.runs.group import GroupState, MapItem
 from kinetic_flows.runs.session import Session
+
+if TYPE_CHECKING:
+    from kinetic_flows.flows import sweep_cost
+else:
+    # Few sweeps have a limit on what they cost.
+    sweep_cost = LazyModule("kinetic_flows.flows.sweep_cost")
 
 MAX_ROWS = 1000
 """How many inputs the table of a group has, at most."""
@@ -86,6 +94,7 @@ class Sweep:
         self._thread = threading.Thread(
             target=copy_context().run, args=(self._work,), name=GROUP_FLOW, daemon=True
         )
+        self._cost: sweep_cost.SweepCost | None = None
         self.state = GroupState()
         self.group_id = ""
         self.url = ""
@@ -220,6 +229,8 @@ class Sweep:
         prepared = prepare(request.draft, session)
         if request.options.work_queue is not None:
             self._open_work_queue(request.options.work_queue, session)
+        if request.options.max_cost is not None:
+            self._cost = sweep_cost.counting(request.options.max_cost, request.draft, session)
         driver = SweepDriver(
             draft=request.draft,
             prepared=prepared,
@@ -230,6 +241,7 @@ class Sweep:
             state=self.state,
             control=self._control,
             names=self._names(),
+            cost=self._cost,
         )
         session.progress.launched(self.url)
         self._is_ready.set()
@@ -257,6 +269,8 @@ class Sweep:
         items = self.state.items
         counts = ", ".join(f"{count} {state}" for state, count in self.state.counts().items())
         message = f"{counted(len(items), 'input')}: {counts}" if items else "no inputs"
+        if self._cost is not None and self._cost.words:
+            message = f"{self._cost.words}; {message}"
         if any(_is_a_failure(item) for item in self.state.ended(0)):
             return Failed(message=message)
         if self._control.is_cancelling:

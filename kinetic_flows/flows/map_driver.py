@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.prefect.api import RunQuery, RunRecord
 from kinetic_flows.clients.prefect.flow_names import STEP_RUN_INPUTS
@@ -24,6 +24,7 @@ from kinetic_flows.core.errors import (
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.launcher import Phase, Processes
 from kinetic_flows.core.progress import StepStatus
+from kinetic_flows.flows.map_control import Control
 from kinetic_flows.plans.draft import Draft, with_arguments
 from kinetic_flows.plans.inputs import Arguments, SweepOptions
 from kinetic_flows.plans.secrets import shown_arguments
@@ -37,6 +38,9 @@ from kinetic_flows.runs.retry import retry_run
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import sync_state
 from kinetic_flows.runs.worker_runs import processes_of
+
+if TYPE_CHECKING:
+    from kinetic_flows.flows.sweep_cost import SweepCost
 
 LAUNCHERS = 6
 """Launches at a time. More only collide in a Prefect server on SQLite."""
@@ -55,42 +59,6 @@ MAX_REFUSALS = 10
 """Launches that fail one after the other before the cluster is taken to be out of order."""
 
 ARGUMENTS_CHARACTERS = 120
-
-
-class Control:
-    """How a group is controlled while it runs; safe to use from any thread."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Event()
-        self.is_cancelling = False
-        self.is_detached = False
-        self.launches_no_more = False
-
-    def cancel(self) -> None:
-        """Ask that no more runs are launched, and that those launched are cancelled and end."""
-        # In this order: whoever is detached and launches no more is done, at once.
-        self.is_detached = False
-        self.is_cancelling = self.launches_no_more = True
-        self.notify()
-
-    def launch_no_more(self) -> None:
-        """Ask that nothing more is launched."""
-        self.launches_no_more = True
-        self.notify()
-
-    def detach(self) -> None:
-        """Ask not to wait for the end of runs that are launched."""
-        self.is_detached = True
-        self.notify()
-
-    def notify(self) -> None:
-        """Cut the next pause short."""
-        self._changed.set()
-
-    def pause(self, seconds: float) -> None:
-        """Wait, unless something changes."""
-        self._changed.wait(seconds)
-        self._changed.clear()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +88,7 @@ class SweepDriver:
         state: The group's state, updated as runs are launched and end.
         control: Requests to cancel, detach or launch no more.
         names: Names the runs.
+        cost: Counts what the runs cost; None where that has no limit.
     """
 
     draft: Draft
@@ -131,6 +100,7 @@ class SweepDriver:
     state: GroupState
     control: Control
     names: SweepNames
+    cost: SweepCost | None = None
 
     def __post_init__(self) -> None:
         self._launching: dict[Future[RunTicket], Launch] = {}
@@ -160,6 +130,7 @@ class SweepDriver:
                 self._launch_more(pool, inputs)
                 self._take_launched(pool)
                 self._look(pool)
+                self._watch_cost()
                 self._obey(pool)
                 self._show()
                 self.control.pause(LOOK_SECONDS)
@@ -331,6 +302,8 @@ class SweepDriver:
             return
         self._active.pop(record.id, None)
         self._driven.pop(record.id, None)
+        if self.cost is not None:
+            self.cost.ended(record)
         ended = replace(
             item,
             state=record.state_name,
@@ -366,6 +339,17 @@ class SweepDriver:
                 self.control.cancel()
 
     # Requests to the group
+
+    def _watch_cost(self) -> None:
+        """End the runs when they have cost as much as they may."""
+        if self.cost is None or self.control.is_cancelling:
+            return
+        over = self.cost.over(tuple(self._active))
+        if over:
+            self.session.progress.warning(
+                f"{over}: what runs is cancelled, and nothing more is launched"
+            )
+            self.control.cancel()
 
     def _obey(self, pool: ThreadPoolExecutor) -> None:
         if time.monotonic() >= self._next_parent_look:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.accelerators.prices import LOCAL, Price, price_of, priced_as
@@ -14,6 +14,9 @@ from kinetic_flows.core.job_parts import CostLimit
 from kinetic_flows.core.moments import duration
 from kinetic_flows.core.money import ESTIMATE, dollars, no_price
 from kinetic_flows.core.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from kinetic_flows.plans.draft import Draft
 
 SECONDS_AN_HOUR = 3600.0
 
@@ -93,6 +96,21 @@ def check_max_cost(
             f"for {_what(unknown[0])}, or leave max_cost out",
         )
     return ()
+
+
+def sweep_warnings(limit: float, draft: Draft) -> tuple[str, ...]:
+    """Refuse a limit on what a sweep costs where that cannot be counted, as `check_max_cost`.
+
+    Args:
+        limit: What its runs may cost together, in US dollars.
+        draft: A call of the function.
+
+    Raises:
+        UsageError: What an hour of one of its accelerators costs is not known.
+    """
+    accelerators = draft.candidates or (draft.accelerator,)
+    is_here = draft.platform.sees_files
+    return check_max_cost(limit, accelerators, draft.settings, is_here=is_here)
 
 
 def cost_limit(

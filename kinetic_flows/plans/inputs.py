@@ -50,6 +50,10 @@ class MapOptions(TypedDict, total=False):
     """The work queue whose workers start the runs, so many at a time; None when whoever called
     `map` does."""
 
+    max_cost: float | None
+    """What all runs together may cost before those that go on are cancelled and nothing more is
+    launched, in US dollars by the list prices that are known; None (default) for no limit."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweepOptions:
@@ -61,6 +65,7 @@ class SweepOptions:
     on_interrupt: OnInterrupt = "cancel"
     input_mode: InputMode = "auto"
     work_queue: str | None = None
+    max_cost: float | None = None
 
     def __post_init__(self) -> None:
         check.count("max_concurrent", self.max_concurrent, least=1)
@@ -68,6 +73,8 @@ class SweepOptions:
         check.flag("fail_fast", self.fail_fast)
         check.choice("on_interrupt", self.on_interrupt, get_args(OnInterrupt))
         check.choice("input_mode", self.input_mode, get_args(InputMode))
+        if self.max_cost is not None:
+            check.cost("max_cost", self.max_cost)
         if self.work_queue is not None and not _is_a_name(self.work_queue):
             check.refuse(
                 "work_queue",
