@@ -26,6 +26,9 @@ from .inside import function_environment, go_inside
 EXIT_NOT_ALLOWED, EXIT_NOT_FOUND = 126, 127
 """Exit codes as shells have them, of programs that cannot be started and that are not there."""
 
+LARGEST_VARIABLE = 131_072
+"""What the kernel takes of one variable, `MAX_ARG_STRLEN` in execve(2)."""
+
 END_SECONDS = 5.0
 """How long a command has between SIGINT and SIGKILL when nobody waits for it any more."""
 
@@ -42,6 +45,7 @@ def main(door: Door, arguments: Sequence[str]) -> int:
     if note:
         print(note, file=sys.stderr, flush=True)
     command = list(arguments[1:]) or shell(options, environ)
+    environ = _passed_on(environ)
     if options.get("term"):
         environ["TERM"] = options["term"]
     # Python would keep it, and so would what is started.
@@ -52,7 +56,23 @@ def main(door: Door, arguments: Sequence[str]) -> int:
         return EXIT_NOT_FOUND
     if options.get("lifeline"):
         return _wait_for(program, command, environ)
-    return _become(program, command, environ)
+    try:
+        return _become(program, command, environ)
+    except OSError as error:
+        print(f"kinetic: {program} cannot be started: {error.strerror}", file=sys.stderr)
+        return EXIT_NOT_ALLOWED
+
+
+def _passed_on(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that another program can be started with."""
+    found = {
+        name: value
+        for name, value in environ.items()
+        if len(os.fsencode(f"{name}={value}")) < LARGEST_VARIABLE
+    }
+    if left := sorted(environ.keys() - found.keys()):
+        print(f"kinetic: too large to be passed on: {', '.join(left)}", file=sys.stderr, flush=True)
+    return found
 
 
 def _become(program: str, command: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -73,7 +93,7 @@ def shell(options: Mapping[str, Any], environ: dict[str, str]) -> list[str]:
     environ["HISTFILE"] = ""
     title = options.get("title", "")
     is_bash = shutil.which("bash", path=environ.get("PATH")) is not None
-    environ["PS1"] = f"[{title}] \\w\\$ " if is_bash else f"[{title}] $ "
+    environ["PS1"] = f"[{title}] \\W\\$ " if is_bash else f"[{title}] $ "
     command = ["bash", "--noprofile", "--norc"] if is_bash else ["sh"]
     return [*command, "-i"] if options.get("term") else command
 

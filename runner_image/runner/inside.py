@@ -13,7 +13,7 @@ from .asking import NoAnswer, Refused, ask_worker
 from .door import Door
 from .worker import TASK_FILE
 
-ANSWER_SECONDS = 3.0
+ANSWER_SECONDS = 2.0
 """How long the function's process may take to tell its environment; Python code does that."""
 
 UNTOLD = (

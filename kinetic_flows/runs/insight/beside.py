@@ -115,8 +115,8 @@ def live_run(session: Session, record: RunRecord) -> LiveRun:
         raise UsageError(
             f"run {record.shown_name} is over: {record.state_name}",
             value=record.id,
-            hint=f"`kinetic runs show {record.id}` and `kinetic runs logs {record.id}` have what "
-            "is left of it",
+            hint=f"`kinetic runs show {record.id}`, `kinetic runs logs {record.id}` and "
+            f"`kinetic runs outputs {record.id}` have what is left of it",
         )
     _require_here(session, record)
     access = session.platform.access
