@@ -18,6 +18,7 @@ from loopback.cloud import LoopbackCloud
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.node_groups import NodeGroup
 from loopback.kubernetes.podman import PodmanRuntime
+from runner_jobs import wait_until
 
 pytest_plugins = ["loopback.fixtures"]
 
@@ -38,6 +39,11 @@ FUNCTIONS = """
     @kinetic.run(accelerator="cpu")
     def fail():
         raise LookupError("nothing here")
+
+    @kinetic.run(accelerator="cpu", stuck_after_seconds=1)
+    def hang():
+        # It keeps Python's lock for ever: nothing of Python runs in that process any more.
+        __import__("ctypes").PyDLL(None).pause()
 """
 
 TPUS = NodeGroup(
@@ -114,6 +120,20 @@ def test_an_exception_in_a_pod_is_raised_here(functions: ModuleType, api: Prefec
     with pytest.raises(LookupError, match="nothing here"):
         functions.fail()
     assert api.find_runs(limit=1)[0].state_type == "FAILED"
+
+
+def test_a_container_that_hangs_in_native_code_tells_where(functions: ModuleType) -> None:
+    run = functions.hang.submit()
+    try:
+        wait_until(lambda: any("may be stuck" in line for line in run.logs()), seconds=60)
+        seen = run.stacks()
+        log = "\n".join(run.logs())
+    finally:
+        run.cancel()
+    assert "it is in hang (cloud_functions.py:21)" in str(seen), seen
+    assert "keeps Python's lock (GIL)" in str(seen)
+    assert 'cloud_functions.py", line 21, in hang\n' in log
+    assert run.wait().state == "Cancelled"
 
 
 def test_no_setting_of_the_client_and_no_key_stand_in_a_job(
