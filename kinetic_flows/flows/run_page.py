@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
 from kinetic_flows.code.origin import Origin
 from kinetic_flows.core import markdown
+from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.display import counted
 from kinetic_flows.core.errors import PrefectServerError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.job_parts import DataSpec
+from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.run_page import DETAILS, WHAT_RAN, with_sections
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.planned_list import tried_in_words
@@ -22,6 +25,12 @@ from kinetic_flows.runs.description import outputs_page
 from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.origin_labels import SHORT_COMMIT
 from kinetic_flows.runs.session import Session
+
+if TYPE_CHECKING:
+    from kinetic_flows.plans import cost as plan_cost
+else:
+    # A run on this machine costs nothing, mostly.
+    plan_cost = LazyModule("kinetic_flows.plans.cost")
 
 CALL_CHARACTERS = 400
 """How much of a call is shown: its parameters stand on a page of their own."""
@@ -47,6 +56,7 @@ class RunDescription:
         accelerator: Its accelerator.
         hardware: What that is, in words.
         others: What it may run on besides, with what each is in words, in the order of preference.
+        cost: What an hour of it costs, in words; empty where no price is known.
         tried: How one of several is found, in words; empty where there is one.
         left_out: What it was to run on and cannot, and why, a sentence each.
         mode: How its image came to be.
@@ -69,6 +79,7 @@ class RunDescription:
     accelerator: str
     hardware: str
     others: Mapping[str, str] = field(default_factory=dict)
+    cost: str = ""
     tried: str = ""
     left_out: tuple[str, ...] = ()
     mode: str
@@ -101,6 +112,7 @@ class RunDescription:
         yield "function", markdown.code(call)
         yield "runs on", _runs_on(self.accelerator, self.hardware)
         yield from (("or", _runs_on(name, hardware)) for name, hardware in self.others.items())
+        yield "costs", markdown.text(self.cost)
         yield "tried", markdown.text(self.tried)
         yield from (("left out", markdown.text(why)) for why in self.left_out)
         yield "code", " · ".join([markdown.text(self.code), *_commit(self.origin)])
@@ -188,6 +200,16 @@ def _caller(origin: Origin | None) -> str:
     return " · ".join([who, *entry, f"kinetic-flows {markdown.text(origin.client)}"])
 
 
+def _cost(draft: Draft, accelerators: Sequence[Accelerator], session: Session) -> str:
+    """Say what an hour costs; nothing on a machine that costs nothing."""
+    is_here, own = session.platform.sees_files, session.settings.own_prices
+    if is_here and not own:
+        return ""
+    return plan_cost.hourly_in_words(
+        accelerators, own, draft.call.options.max_cost, is_here=is_here
+    )
+
+
 def publish_description(
     ticket: RunTicket, draft: Draft, prepared: Prepared, session: Session
 ) -> None:
@@ -206,6 +228,7 @@ def publish_description(
         arguments=draft.argument_reprs,
         accelerator=str(first),
         hardware=first.description,
+        cost=_cost(draft, [first, *others], session),
         others={str(each): each.description for each in others},
         tried=tried_in_words(draft.call.options) if prepared.candidates else "",
         left_out=prepared.left_out,

@@ -141,6 +141,35 @@ def hourly_words(hourly: float, count: int) -> str:
     return f"about {dollars(hourly)} an hour{several}"
 
 
+def hourly_in_words(
+    accelerators: Sequence[Accelerator],
+    own: Mapping[str, float],
+    limit: float | None,
+    *,
+    is_here: bool,
+) -> str:
+    """Say what an hour of each accelerator costs of which that is known; empty for none.
+
+    Args:
+        accelerators: What a run may go on.
+        own: Prices of people's own.
+        limit: What the run may cost before it is ended, in US dollars; None for any amount.
+        is_here: Whether it runs on this machine, whatever it stands for.
+    """
+    told, sources = [], dict[str, None]()
+    for each in accelerators:
+        price = price_of(each, own, is_here=is_here)
+        if price is not None:
+            count = 1 if is_here else each.count or each.hosts
+            on = f" on {each}" if len(accelerators) > 1 else ""
+            told.append(f"{hourly_words(price.hourly, count)}{on}")
+            sources[price.source] = None
+    if not told:
+        return ""
+    ends = f"; ended when it has cost {dollars(limit)}" if limit is not None else ""
+    return f"{', '.join(told)}, {ESTIMATE} by {' and '.join(sources)}{ends}"
+
+
 def cost_rows(cost: PlannedCost | None, hardware: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Return what a plan says of costs; nothing for CPUs and machines without a price.
 

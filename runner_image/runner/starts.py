@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .contract import Fault, start_end_object, start_object
+from .contract import DEVICES_VARIABLE, Fault, start_end_object, start_object
+from .course import elapsed
 from .stores import BucketStore, DirectoryStore
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ SINCE_LABEL = "kinetic.seconds.since"
 
 USED_LABEL = "kinetic.seconds.used."
 """Beginning of the labels with for how long earlier starts had chips, by round and accelerator."""
+
+SECONDS_AN_HOUR = 3600.0
+FEW_HOURS = 0.1
 
 
 class Launched(NamedTuple):
@@ -69,6 +73,7 @@ class Starts:
         self._store = store
         self._prefix = prefix
         self._host = host
+        self._began = time.monotonic()
 
     def claim(self, settled: Callable[[int], int]) -> int:
         """Take the first number that no start of this run has taken.
@@ -137,6 +142,25 @@ class Starts:
         self.tell_end(number)
         return {launched.used_label: round(self.seconds_before(number + 1), 3), SINCE_LABEL: 0.0}
 
+    def on_page(
+        self,
+        number: int,
+        job: Mapping[str, Any],
+        environ: Mapping[str, str],
+        more: Callable[[], str],
+    ) -> str:
+        """Return what the run's page says that it used, in Markdown: chips and their time first.
+
+        Args:
+            number: The start that ends.
+            job: The job.
+            environ: This process's environment.
+            more: Returns what else there is to say.
+        """
+        seconds = self.seconds_before(number) + time.monotonic() - self._began
+        chips = int(environ.get(DEVICES_VARIABLE, "").partition(":")[2] or 0) * job["hosts"]
+        return "\n\n".join(each for each in (_chip_time(chips, seconds, job), more()) if each)
+
     def _object(self, number: int) -> str:
         return start_object(self._prefix, number, self._host)
 
@@ -145,3 +169,18 @@ class Starts:
             return float(json.loads(self._store.read(name) or b"{}")[field])
         except (ValueError, KeyError, TypeError, Fault):
             return None
+
+
+def _chip_time(chips: int, seconds: float, job: Mapping[str, Any]) -> str:
+    if not chips:
+        return ""
+    hours = chips * seconds / SECONDS_AN_HOUR
+    digits = 3 if hours < FEW_HOURS else 2
+    counted = f"{chips} chip{'s' if chips > 1 else ''}"
+    told = f"- {counted} for {elapsed(seconds)}: {hours:,.{digits}f} chip-hours"
+    # Only a run with a limit is told what an hour costs.
+    cost = job.get("cost")
+    if not cost:
+        return told
+    usd = cost["hourly"] * seconds / SECONDS_AN_HOUR
+    return f"{told}, about \\${usd:,.2f} (an estimate)"

@@ -259,7 +259,8 @@ class Supervisor:
         )
         self._interrupts.hold()
         self._page.course.call()
-        self._page.ask(WHAT_IT_USED, sampler.markdown)
+        used = partial(self._marks.on_page, self._attempt, self._job, self._environ)
+        self._page.ask(WHAT_IT_USED, partial(used, sampler.markdown))
         return Calls(self._job, task, around).run()
 
     @property

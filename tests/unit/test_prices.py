@@ -16,7 +16,13 @@ from kinetic_flows.core.job_parts import CostLimit
 from kinetic_flows.core.money import dollars
 from kinetic_flows.core.settings.price_values import check_prices
 from kinetic_flows.core.settings.settings import load_settings
-from kinetic_flows.plans.cost import check_max_cost, cost_limit, hourly_words, planned_cost
+from kinetic_flows.plans.cost import (
+    check_max_cost,
+    cost_limit,
+    hourly_in_words,
+    hourly_words,
+    planned_cost,
+)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +150,17 @@ def test_a_plan_says_what_earlier_runs_cost() -> None:
     assert fresh is not None
     assert (fresh.hourly, fresh.median) == (36.0, None)
     assert planned_cost(None, [1.0]) is None
+
+
+def test_a_page_says_what_an_hour_of_each_accelerator_costs() -> None:
+    several = [parse_accelerator(name) for name in ("v6e-8", "v6e-8:spot", "l4")]
+    assert hourly_in_words(several, {"l4": 1}, 20.0, is_here=False) == (
+        "about $21.60 an hour (8 x $2.70) on tpu-v6e-8, about $1.00 an hour on l4, an estimate by "
+        f"{prices.LIST_PRICES} and your prices (KINETIC_PRICES); ended when it has cost $20.00"
+    )
+    assert hourly_in_words(several[1:2], {}, None, is_here=False) == ""
+    here = hourly_in_words(several[:1], {"local": 2}, None, is_here=True)
+    assert here.startswith("about $2.00 an hour, an estimate")
 
 
 def test_money_is_told_in_words() -> None:

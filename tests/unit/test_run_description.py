@@ -27,6 +27,7 @@ DESCRIBED = RunDescription(
     mode="bundled",
     image=f"us-docker.pkg.dev/p/kn-c/app@sha256:{DIGEST}",
     image_page="https://c.example/image",
+    cost="about $21.60 an hour (8 x $2.70), an estimate by a list",
     environment=f"2 packages from requirements.txt, `{DIGEST}`",
     mounted="us-docker.pkg.dev/p/r/packages@sha256:" + "b" * 64,
     built_because=("+ numpy 2.1",),
@@ -47,6 +48,7 @@ PAGE = """
 | function | `train(rate=0.1, kind='a\\|b')` |
 | --- | --- |
 | runs on | `tpu-v6e-8`: 8 TPU chips (2x4) on 1 host of ct6e-standard-8t |
+| costs | about \\$21.60 an hour (8 x \\$2.70), an estimate by a list |
 | code | 3 files, 1.2 kB · commit `abcdef0123` on `main`, with changes |
 | called by | ada@laptop · from `train.py` · kinetic-flows 1.2.3 |
 | outputs | [gs://b/o/1](https://console.cloud.google.com/storage/browser/b/o/1) |
@@ -220,9 +222,10 @@ def test_a_runs_page_has_a_line_for_each_accelerator_and_for_each_further_image(
     ).markdown()
     lines = page.splitlines()
     begin = next(place for place, line in enumerate(lines) if line.startswith("| runs on |"))
-    assert lines[begin + 1 : begin + 5] == [
+    assert lines[begin + 1 : begin + 6] == [
         "| or | `l4x2`: 2 GPUs on 1 host of g2-standard-24 |",
         "| or | `cpu`: CPU only |",
+        "| costs | about \\$21.60 an hour (8 x \\$2.70), an estimate by a list |",
         "| tried | all at once |",
         "| left out | h100x8 is left out: no \\| such pool |",
     ]

@@ -76,6 +76,20 @@ def test_what_is_left_for_another_accelerator_holds_nothing(tmp_path: Path) -> N
     assert told == {"kinetic.seconds.used.1.l4:spot": pytest.approx(50, abs=5), SINCE_LABEL: 0.0}
 
 
+def test_a_page_says_for_how_long_the_chips_were_had(tmp_path: Path) -> None:
+    now = time.time()
+    _mark(tmp_path, 0, "started", started=now - 7200)
+    _mark(tmp_path, 0, "ended", ended=now - 3600)
+    starts, chips = _starts(tmp_path), {"KINETIC_DEVICES": "tpu:4"}
+    two_hosts = {"hosts": 2, "cost": {"hourly": 20.0, "limit": 50.0}}
+    assert starts.on_page(1, two_hosts, chips, lambda: "- memory: 1 GB") == (
+        "- 8 chips for 1 h 0 min: 8.00 chip-hours, about \\$20.00 (an estimate)\n\n- memory: 1 GB"
+    )
+    assert starts.on_page(1, {"hosts": 1}, {}, lambda: "- memory: 1 GB") == "- memory: 1 GB"
+    one = {"KINETIC_DEVICES": "gpu:1"}
+    assert starts.on_page(0, {"hosts": 1}, one, str).startswith("- 1 chip for 0.")
+
+
 def test_what_a_process_is_on_its_job_says_or_its_launch() -> None:
     assert Launched.of({"launch": {"accelerator": "l4"}}, None) == Launched("l4", 0)
     assert Launched.of({"launch": None}, None) == Launched("", 0)

@@ -14,6 +14,7 @@ from kinetic_flows.clients.prefect.artifacts import RunArtifacts
 from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
 from kinetic_flows.core.errors import KineticError
 from kinetic_flows.core.run_page import with_sections
+from kinetic_flows.runs.insight.chip_time import chip_time
 from kinetic_flows.runs.insight.ended_run import EndedRun, SectionMaker
 from kinetic_flows.runs.insight.ended_why import why_it_ended
 from kinetic_flows.runs.insight.how_it_went import how_it_went
@@ -23,7 +24,7 @@ TRIES = 3
 """How often sections are put in that another writer has overwritten meanwhile."""
 
 
-MAKERS: tuple[SectionMaker, ...] = (why_it_ended, what_it_used)
+MAKERS: tuple[SectionMaker, ...] = (why_it_ended, chip_time, what_it_used)
 """Who has something to say on the page of a run that has ended; of one section, in this order."""
 
 
