@@ -234,7 +234,7 @@ def _rates(first: float | None, second: float | None) -> str:
     if first is None and second is None:
         return ""
     return " ".join(
-        f"{arrow}{size_in_units(int(rate))}/s"
+        f"{arrow}{size_in_units(int(rate))}/s" if rate >= 1_000 else f"{arrow}0"
         for arrow, rate in (("↓", first), ("↑", second))
         if rate is not None
     )
