@@ -151,13 +151,18 @@ def _print(looked: Sequence[Looked]) -> None:
         if number:
             print()
         print(_title(each, short))
-        print_table(_filled([list(TITLES), *_rows(each)]))
+        print_table(table_of(each))
         for words in _words(each):
             print(for_line(words))
 
 
-def _filled(lines: list[list[str]]) -> list[list[str]]:
-    """Return the columns of a table, its titles first, in which something stands."""
+def table_of(looked: Looked) -> list[list[str]]:
+    """Return the cells of a run's table, its titles first: columns in which something stands.
+
+    Args:
+        looked: The run.
+    """
+    lines = [list(TITLES), *_rows(looked)]
     shown = [place for place in range(len(TITLES)) if any(line[place] for line in lines[1:])]
     return [[line[place] for place in shown] for line in lines]
 
@@ -290,7 +295,7 @@ def _drawn(looked: Sequence[Looked], problem: str) -> RenderableType:
     parts: list[RenderableType] = []
     for each, short in zip(looked, _short(looked), strict=True):
         parts.append(Text(_title(each, short), style="bold"))
-        titles, *rows = _filled([list(TITLES), *_rows(each)])
+        titles, *rows = table_of(each)
         table = Table(box=None, pad_edge=False, header_style="dim")
         for title in titles:
             table.add_column(title, overflow="ellipsis", no_wrap=True)

@@ -192,15 +192,14 @@ class RunMetrics:
     def lines(self) -> list[tuple[str, str]]:
         """Return what each host has used in one line, and below it what there is to say of it."""
         found = []
+        is_one = len(self.hosts) + len(self.missing) == 1
         for host in self.hosts:
-            label = f"host {host.host}" if len(self.hosts) > 1 else ""
-            found.append((label, used_in_words(host)))
-            found += [("", each) for each in host.words if not is_in_numbers(each)]
+            found.append(("used" if is_one else f"host {host.host}", used_in_words(host)))
+            found += [("note", each) for each in host.words if not is_in_numbers(each)]
         return found + [(f"host {number}", why) for number, why in self.missing.items()]
 
     def _card(self) -> Card:
-        rows = tuple((label or "used", text) for label, text in self.lines())
-        return Card(kind="RunMetrics", title=self.name, rows=rows)
+        return Card(kind="RunMetrics", title=self.name, rows=tuple(self.lines()))
 
     def _repr_html_(self) -> str:
         images = "".join(_image(host.picture) for host in self.hosts if host.picture)

@@ -223,15 +223,19 @@ class Sampler:
             history.put_before(self._earlier)
 
 
-def sampler_of(start: Start, environ: Mapping[str, str], name: str) -> Sampler:
+def sampler_of(
+    start: Start, environ: Mapping[str, str], handed: Mapping[str, Any], name: str
+) -> Sampler:
     """Return what reads the use of a start, and is waited for when its process ends.
 
     Args:
         start: The start.
         environ: The variables of the function's process.
+        handed: What that is told of variables besides, as those that its caller has set.
         name: Name of the object in which it is stored.
     """
-    sampler = Sampler(start, environ, name)
+    said = handed.get("variables", {}).get(METRICS_VARIABLE, environ.get(METRICS_VARIABLE, ""))
+    sampler = Sampler(start, {**environ, METRICS_VARIABLE: said}, name)
     start.leaving.callback(sampler.finish)
     return sampler
 
@@ -239,7 +243,7 @@ def sampler_of(start: Start, environ: Mapping[str, str], name: str) -> Sampler:
 def _every_seconds(environ: Mapping[str, str]) -> float | None:
     """Return how far readings are to be apart; None for none."""
     try:
-        seconds = float(environ.get(METRICS_VARIABLE, EVERY_SECONDS))
+        seconds = float(environ.get(METRICS_VARIABLE) or EVERY_SECONDS)
     except ValueError:
         return EVERY_SECONDS
     return max(seconds, LEAST_SECONDS) if seconds > 0 else None

@@ -245,7 +245,7 @@ class Supervisor:
             api=api_of(self._job, self._environ),
         )
         task, environ, handed = prepare(start)
-        sampler = sampler_of(start, environ, metrics_object(self._starts, self._host))
+        sampler = sampler_of(start, environ, handed, metrics_object(self._starts, self._host))
         around = Surroundings(
             entrance=self._entrance,
             scratch=self._scratch,
