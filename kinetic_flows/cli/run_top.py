@@ -221,7 +221,9 @@ def _chips(host: HostMetrics, now: Reading) -> str:
     what = f"{len(now.chips)} {name}s" if len(now.chips) > 1 else name
     apart = max(used) - min(used)
     spread = f" ({min(used):.0f} to {max(used):.0f})" if apart >= 10 else ""
-    return f"{what} {sum(used) / len(used):.0f} %{spread}"
+    watts = [chip.power_watts for chip in now.chips if chip.power_watts is not None]
+    power = f", {sum(watts):.0f} W" if watts else ""
+    return f"{what} {sum(used) / len(used):.0f} %{spread}{power}"
 
 
 def _total(reading: Reading, name: str) -> int | None:

@@ -161,7 +161,7 @@ def test_the_table_of_a_run_says_what_its_hosts_use_now() -> None:
     assert table_of(a_look(a_host(), "Running", {1: "its pod is gone"})) == [
         ["HOST", "CHIPS", "CHIP MEMORY", "CPUS", "MEMORY", "NETWORK", "DISK", "LATELY"],
         [
-            *("0", "2 GPUs 30 %", "2.0 GiB of 160.0 GiB", "3.0 of 8", "2.0 GiB of 16.0 GiB"),
+            *("0", "2 GPUs 30 %, 100 W", "2.0 GiB of 160.0 GiB", "3.0 of 8", "2.0 GiB of 16.0 GiB"),
             *("↓40.0 MB/s ↑0", "↑0", "█▃"),
         ],
         ["1", "its pod is gone", "", "", "", "", "", ""],
@@ -170,7 +170,7 @@ def test_the_table_of_a_run_says_what_its_hosts_use_now() -> None:
 
 def test_the_table_of_a_run_that_is_over_says_what_it_has_used() -> None:
     titles, row = table_of(a_look(a_host(), "Completed"))
-    assert dict(zip(titles, row, strict=True))["CHIPS"] == "2 GPUs 60 %"
+    assert dict(zip(titles, row, strict=True))["CHIPS"] == "2 GPUs 60 %, 100 W"
     assert dict(zip(titles, row, strict=True))["MEMORY"] == "3.0 GiB of 16.0 GiB"
 
 
