@@ -9,9 +9,9 @@ from typing import Any, Literal
 from kinetic_flows.core.environment import EnvironmentSpec, ImageMode
 from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.public_names import public
-from kinetic_flows.plans.cost import PlannedCost
 from kinetic_flows.plans.past import PastRuns
 from kinetic_flows.plans.plan_words import card, explained, summary
+from kinetic_flows.plans.planned_cost import PlannedCost
 from kinetic_flows.plans.planned_list import PlannedList
 
 

@@ -11,7 +11,7 @@ from kinetic_flows.core.display import counted, labelled
 from kinetic_flows.core.environment import size_in_words
 from kinetic_flows.core.files import printable, size_in_units
 from kinetic_flows.core.moments import duration
-from kinetic_flows.plans.cost import cost_rows
+from kinetic_flows.plans.planned_cost import cost_rows
 from kinetic_flows.plans.planned_list import tried_in_words
 from kinetic_flows.platforms.choose import title_of
 

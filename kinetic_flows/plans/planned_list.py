@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kinetic_flows.core.moments import duration
-from kinetic_flows.plans.cost import PlannedCost
 from kinetic_flows.plans.past import PastRuns
+from kinetic_flows.plans.planned_cost import PlannedCost
 
 
 def tried_in_words(options: ListOptions) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from kinetic_flows.clients.prefect.timings import PHASES
 from kinetic_flows.code.captured_globals import captured_globals
 from kinetic_flows.code.manifest import decode_manifest
-from kinetic_flows.core.accelerators.prices import price_of
 from kinetic_flows.core.environment import ImageRequest
 from kinetic_flows.core.errors import KineticError, in_a_sentence
 from kinetic_flows.core.image_builder import ImagePreview
@@ -22,7 +21,6 @@ from kinetic_flows.dependencies.explain import explain_change
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
 from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
-from kinetic_flows.plans.cost import planned_cost
 from kinetic_flows.plans.data_plan import plan_data, plan_volumes
 from kinetic_flows.plans.draft import Draft, job_request, lock_draft
 from kinetic_flows.plans.look_ahead import lacks_place, left_to_worker, look_ahead
@@ -42,6 +40,7 @@ from kinetic_flows.plans.plan import (
     PlannedVariable,
     RunPlan,
 )
+from kinetic_flows.plans.planned_cost import planned_cost
 from kinetic_flows.plans.prefect_answers import PrefectAnswers, Took, ask_prefect
 from kinetic_flows.plans.secret_look import plan_secrets
 from kinetic_flows.plans.secrets import secret_sources, shown_value
@@ -52,8 +51,10 @@ from kinetic_flows.platforms.image_sources import (
 )
 
 if TYPE_CHECKING:
+    from kinetic_flows.core.accelerators import prices
     from kinetic_flows.plans import list_planning
 else:
+    prices = LazyModule("kinetic_flows.core.accelerators.prices")
     # Most calls name one accelerator.
     list_planning = LazyModule("kinetic_flows.plans.list_planning")
 
@@ -181,7 +182,7 @@ def _plan(draft: Draft, environ: Mapping[str, str]) -> PlanOnOne:
         captured=captured_globals(draft.call.function, draft.root),
         past=_past(answers.runs),
         cost=planned_cost(
-            price_of(
+            prices.price_of(
                 draft.accelerator, draft.settings.own_prices, is_here=draft.platform.sees_files
             ),
             [each.seconds for each in answers.runs],

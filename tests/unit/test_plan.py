@@ -18,7 +18,6 @@ from kinetic_flows.core.image_builder import ImagePreview
 from kinetic_flows.core.job_parts import Sha256
 from kinetic_flows.core.moments import duration
 from kinetic_flows.core.options import RunOptions
-from kinetic_flows.plans.cost import PlannedCost
 from kinetic_flows.plans.data_plan import plan_volumes
 from kinetic_flows.plans.past import PastRuns
 from kinetic_flows.plans.plan import (
@@ -28,6 +27,7 @@ from kinetic_flows.plans.plan import (
     PlannedVariable,
     RunPlan,
 )
+from kinetic_flows.plans.planned_cost import PlannedCost
 
 LEFT_OUT = "requirements.txt:2: jax==0.4 is left out"
 ENDED = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)

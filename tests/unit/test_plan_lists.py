@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 import pytest
 
 from kinetic_flows.core.accelerators import parse_accelerator
-from kinetic_flows.plans.cost import PlannedCost
 from kinetic_flows.plans.past import PastRuns
 from kinetic_flows.plans.plan import CodeSummary, RunPlan
+from kinetic_flows.plans.planned_cost import PlannedCost
 from kinetic_flows.plans.planned_list import PlannedCandidate, PlannedList, tried_in_words
 
 TPU, GPU, CPU = (

@@ -20,9 +20,8 @@ from kinetic_flows.plans.cost import (
     check_max_cost,
     cost_limit,
     hourly_in_words,
-    hourly_words,
-    planned_cost,
 )
+from kinetic_flows.plans.planned_cost import hourly_words, planned_cost
 
 
 @pytest.mark.parametrize(
