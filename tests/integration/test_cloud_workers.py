@@ -414,21 +414,19 @@ def test_a_schedule_fires_with_only_a_worker_and_the_server_up(
     done = project.python("deploy.py", KINETIC_QUIET="1", timeout_seconds=300)
     assert done.returncode == 0, done.stderr
     deployment = find_deployment("describe/often")
-
-    def own(state: str) -> list[kinetic.Run[str]]:
-        runs = kinetic.list_runs(state=state)
-        return [run for run in runs if api.read_run(run.id).deployment_id == deployment.id]
-
+    begun = RunQuery(deployment=deployment.id, state_types=("PENDING", "RUNNING", "COMPLETED"))
     try:
         assert deployment.schedules == ("every 10 s",)
-        run, *_ = eventually(lambda: own("completed"), seconds=240)
-        assert run.result() == "5 million"
-        assert "describing 5000000" in run.logs()
+        (first, *_) = eventually(lambda: api.find_runs(begun))
+        # What is scheduled for later is withdrawn, and need not be waited for.
         api.client.pause_deployment(UUID(deployment.id))
         with_suffix = deployment.run(suffix="!")
-        assert with_suffix.result(timeout_seconds=120) == "5 million!"
+        run = kinetic.attach(first.id)
+        assert run.result(timeout_seconds=240) == "5 million"
+        assert "describing 5000000" in run.logs()
+        assert with_suffix.result(timeout_seconds=240) == "5 million!"
     finally:
         api.client.pause_deployment(UUID(deployment.id))
-        for state in ("running", "pending"):
-            eventually(lambda state=state: not own(state))
+        unfinished = RunQuery(deployment=deployment.id, state_types=("PENDING", "RUNNING"))
+        eventually(lambda: not api.find_runs(unfinished))
         deployment.delete()
