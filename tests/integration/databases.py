@@ -15,15 +15,27 @@ from kinetic_flows.core.files import exclusive_lock
 
 KEPT = Path(__file__).parents[2] / ".dev" / "prefect" / f"{version('prefect')}.db"
 
+SOON = {
+    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": 1,
+    "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": 1,
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": 1,
+}
+"""What a server does now and then, in seconds: by itself 5 to 30, which tests would wait for."""
+
 
 def give_database(home: Path) -> None:
-    """Give a home whose server has not started yet a copy of what is kept between runs."""
+    """Give a home whose server has not started yet a copy of what is kept between runs.
+
+    The server finds its settings there, too.
+    """
     with exclusive_lock(KEPT.with_name("lock")):
         if not KEPT.exists():
             _make_database()
     directory = home / "prefect"
     directory.mkdir(mode=0o700, parents=True)
     shutil.copy2(KEPT, directory / "prefect.db")
+    settings = "".join(f'{name} = "{value}"\n' for name, value in SOON.items())
+    (directory / "profiles.toml").write_text(f'active = "soon"\n\n[profiles.soon]\n{settings}')
 
 
 def _make_database() -> None:
