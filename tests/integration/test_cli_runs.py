@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import give_database
 from projects import Project, make_project
 
-import kinetic
 from kinetic_flows.cli.main import main
-from kinetic_flows.clients.prefect import server as server_module
-from kinetic_flows.clients.prefect.server import BackgroundServer
 from loopback.quick_cloud import QuickCloud
 
 FUNCTIONS = """
@@ -70,11 +64,6 @@ def _until(condition: Callable[[], bool], seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def _steps(lines: list[str]) -> list[int]:
-    """Return the numbers of the steps; the runner says in between that the API is gone."""
-    return [int(line.split()[1]) for line in lines if line.startswith("step ")]
 
 
 def _json(shown: tuple[int, str, str]) -> Any:
@@ -190,37 +179,3 @@ def test_bad_arguments_are_refused_with_a_hint(command: Command, prefect_api_url
     assert (code, "30m, 2h, 7d" in err) == (2, True)
     code, _, err = command("runs", "show", "0000")
     assert (code, "no run's id starts or ends" in err) == (2, True)
-
-
-def test_following_survives_a_restart_of_the_prefect_server(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = tmp_path / "home"
-    give_database(home)
-    monkeypatch.setenv("KINETIC_HOME", str(home))
-    # Another server of this machine may take the usual port while ours is down.
-    monkeypatch.setattr(server_module, "PREFERRED_PORT", 0)
-    server = BackgroundServer(home, os.environ)
-    record = server.ensure()
-    monkeypatch.setattr(server_module, "PREFERRED_PORT", record.port)
-    for name, value in server.environment(record).items():
-        monkeypatch.setenv(name, value)
-    try:
-        path = tmp_path / "go"
-        run = project.module("cli_functions").steps.submit(str(path), 3)
-        followed: list[str] = []
-        follower = threading.Thread(target=lambda: followed.extend(run.logs(follow=True)))
-        follower.start()
-        _until(lambda: _steps(followed) == [0])
-        server.stop()
-        Path(f"{path}.0").touch()
-        _until(lambda: _steps(followed) == [0, 1])
-        assert server.ensure().api_url == record.api_url
-        for number in (1, 2):
-            Path(f"{path}.{number}").touch()
-        follower.join(120)
-        assert not follower.is_alive()
-        assert _steps(followed) == [0, 1, 2]
-        assert _steps(kinetic.attach(run.id).logs()) == [0, 1, 2]
-    finally:
-        server.stop()

@@ -7,17 +7,21 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from databases import give_database
+from prefect.client.schemas.filters import TaskRunFilter
+from prefect.client.schemas.sorting import TaskRunSort
 from prefect_workers import eventually
 from projects import Project, make_project
 
 import kinetic
+from kinetic_flows.clients.prefect.api import RunQuery, connect
 from kinetic_flows.clients.prefect.server import PREFERRED_PORT, BackgroundServer, ServerRecord
 from kinetic_flows.core.object_names import result_object
 from loopback.quick_cloud import QuickCloud
@@ -61,6 +65,9 @@ CALLS = {"followed": "ending", "returns": "ending", "raises": "ValueError('it is
 """Calls of each place, and what they give: the first when the server is back, the others before."""
 
 PLACES = ("local", "cluster")
+
+FOLLOWED = "local-followed"
+"""The run whose log somebody follows who is no client of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,12 +163,14 @@ class Outage:
         project: The project whose functions ran.
         clients: Who called them, by name.
         gave: What calls gave, by the names of their runs.
+        followed: What somebody was shown who followed the log of a run all the while.
         ids: The runs' ids, by their names.
     """
 
     project: Project
     clients: Mapping[str, Client]
     gave: Mapping[str, str]
+    followed: Sequence[str]
     ids: Mapping[str, str]
 
 
@@ -228,6 +237,10 @@ def go_through(project: Project, server: OwnServer, clients: Mapping[str, Client
         for name in client.directories:
             client.reach(name, "begun")
     ids = {run.function: run.id for run in kinetic.list_runs()}
+    followed: list[str] = []
+    follower = Thread(target=follow, args=(ids[FOLLOWED], followed), daemon=True)
+    follower.start()
+    eventually(lambda: stages_of(FOLLOWED, followed) == STAGES[:1])
     clients["killed"].kill()
     server.stop()
     clients["interrupted"].process.send_signal(signal.SIGINT)
@@ -242,13 +255,20 @@ def go_through(project: Project, server: OwnServer, clients: Mapping[str, Client
         clients[place].reach(f"{place}-followed", "going on")
         for name in (f"{place}-returns", f"{place}-raises"):
             gave[name] = clients[place].gives(name)
+    eventually(lambda: stages_of(FOLLOWED, followed) == STAGES[:2])
     wait_for_what_is_owed(ids)
     clients["interrupted"].kill()
     server.start()
     for place in PLACES:
         clients[place].leave(f"{place}-followed", "going on", "ending")
         gave[f"{place}-followed"] = clients[place].gives(f"{place}-followed")
-    return Outage(project=project, clients=clients, gave=gave, ids=ids)
+    eventually(lambda: not follower.is_alive())
+    return Outage(project=project, clients=clients, gave=gave, followed=followed, ids=ids)
+
+
+def follow(run_id: str, followed: list[str]) -> None:
+    """Take the lines of a run's log as they come."""
+    followed.extend(kinetic.attach(run_id).logs(follow=True))
 
 
 def wait_for_what_is_owed(ids: Mapping[str, str]) -> None:
@@ -298,6 +318,44 @@ def test_what_happened_while_the_server_was_away_is_recorded_when_it_is_back(
         run = known[outage.ids[f"{place}-{name}"]]
         assert run.state == ("Failed" if name == "raises" else "Completed")
         assert stages_of(f"{place}-{name}", run.logs()) == STAGES
+
+
+def test_who_follows_a_log_is_shown_everything_once_while_the_server_is_away_and_after(
+    outage: Outage,
+) -> None:
+    assert stages_of(FOLLOWED, outage.followed) == STAGES
+
+
+def test_a_calls_steps_reach_its_server_after_a_call_at_another(
+    outage: Outage,
+    own_server: OwnServer,
+    prefect_server: BackgroundServer,
+    shared_kinetic_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    slow = outage.project.module("slow_functions").slow
+    for stage in STAGES:
+        (tmp_path / f"after {stage}").touch()
+    shared = prefect_server.status()
+    assert shared is not None
+    for name, value in prefect_server.environment(shared).items():
+        monkeypatch.setenv(name, value)
+    assert slow(str(tmp_path)) == "ending"
+    own_server.use(monkeypatch, shared_kinetic_home)
+    assert slow(str(tmp_path)) == "ending"
+    with connect(own_server.api_url) as api:
+        (run,) = api.find_runs(RunQuery(flow="slow"), limit=1)
+        wanted = TaskRunFilter.model_validate({"flow_run_id": {"any_": [run.id]}})
+
+        def steps() -> set[tuple[str, str | None]]:
+            found = api.client.read_task_runs(
+                task_run_filter=wanted, sort=TaskRunSort.NAME_ASC, limit=50
+            )
+            return {(each.name, each.state_name) for each in found}
+
+        # Prefect records task runs from events, a moment after they happened.
+        eventually(lambda: ("launch slow", "Completed") in steps())
 
 
 def test_ctrl_c_stops_the_function_while_the_server_is_away(outage: Outage) -> None:
