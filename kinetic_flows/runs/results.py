@@ -223,10 +223,16 @@ def _and_why(hint: str, run: RunTicket) -> str:
     return f"{hint}; `kinetic runs why {run.run_id}` says what is known of it"
 
 
+def _hint_of(exit_code: int | None, run: RunTicket) -> str:
+    """Return the hint for an exit code that has one of its own."""
+    hint = _HINTS[exit_code]
+    return _and_why(hint, run) if hint == AGAIN_HINT else hint
+
+
 def _hint_at(observation: Observation, run: RunTicket) -> str:
     """Return the hint for a process that ended without a result."""
     if observation.exit_code in _HINTS:
-        return _HINTS[observation.exit_code]
+        return _hint_of(observation.exit_code, run)
     if observation.exit_code is not None:
         return _and_why(LOG_HINT, run)
     return LASTING_HINT if observation.is_lasting else _and_why(AGAIN_HINT, run)
@@ -355,5 +361,5 @@ def _crash_hint(header: ResultHeader, run: RunTicket) -> str:
     if header.message.startswith(RESULT_TOO_LARGE):
         return TOO_LARGE_HINT
     if header.exit_code in _HINTS:
-        return _HINTS[header.exit_code]
+        return _hint_of(header.exit_code, run)
     return _and_why(LOG_HINT, run)

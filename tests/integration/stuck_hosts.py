@@ -1,4 +1,4 @@
-"""A function of which one host hangs in native code, and the others wait for it."""
+"""Functions of which one host hangs, and the others wait for it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ HANGS = """
         if os.environ["KINETIC_HOST"] == "1":
             load()
         all_reduce()
+
+    def one_waits():
+        if os.environ.get("KINETIC_HOST", "1") == "1":
+            read_batch()
+        all_reduce()
+
+    def read_batch():
+        threading.Event().wait()
 
     def load():
         # It keeps Python's lock for ever: nothing of Python runs in that process any more.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,20 +15,24 @@ from projects import make_project
 from stuck_hosts import HANGS, hanging
 
 import kinetic
+from kinetic_flows.cli.main import main
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.clients.prefect.api import PrefectApi
-from kinetic_flows.core.errors import LaunchError
+from kinetic_flows.clients.prefect.artifacts import RunArtifacts
+from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
+from kinetic_flows.core.errors import LaunchError, RunCrashed, RunTimedOut
 from kinetic_flows.platforms.gke.work_pool import ensure_headless_service
 from kinetic_flows.runs.settle import ticket_of
 from loopback.kubernetes.node_groups import node_group
 from loopback.quick_cloud import QuickCloud, a_quick_cloud
+from runner_jobs import wait_until
 
 FUNCTIONS = """
     import os
 
     import kinetic
-    from hanging import one_hangs
+    from hanging import one_hangs, one_waits
 
     @kinetic.run(accelerator="tpu-v5p-2x2x2", slices=2, framework="none")
     def pretrain():
@@ -86,6 +92,65 @@ def test_the_pod_that_hangs_in_native_code_is_named_while_the_others_wait_for_it
         pods = {each.place for each in seen.hosts}
         assert len(pods) == 4
         assert all(pod.startswith("one-hangs-") for pod in pods), pods
+
+
+def test_of_pods_that_took_too_long_the_one_is_named_that_was_stuck(
+    functions: ModuleType, api: PrefectApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"accelerator": "tpu-v5p-2x2x2", "slices": 2, "framework": "none"}
+    run = kinetic.run(**options, timeout_seconds=4)(functions.one_waits).submit()
+    named = r"Host 1 \(one-waits-\S+ on node \S+\) was stuck waiting for a word of another thread "
+    with pytest.raises(RunTimedOut, match=named + r"in read_batch \(hanging\.py:14\)"):
+        run.result()
+    printed = command(capsys, "runs", "why", run.id)
+    assert re.match(named, printed)
+    assert ", while hosts 0, 2, 3 waited for it in all_reduce (hanging.py:21), there in" in printed
+    assert "\nhosts\n  host 0: " in printed
+    told = json.loads(command(capsys, "runs", "why", run.id, "--json"))
+    assert (told["cause"], told["host"], told["is_certain"]) == ("host_stuck", 1, False)
+    assert told["unknown"] == []
+    threads = told["hosts"][1]["black_box"]["stacks"]["threads"]
+    assert [each["function"] for each in threads[0]["frames"]][:2] == ["one_waits", "read_batch"]
+    page = RunArtifacts(api).read_markdown(run.id, RUN_ARTIFACT)
+    assert page is not None
+    assert "## Why it ended\n\nHost 1 " in page.text
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return what a command prints."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_a_host_whose_node_is_gone_is_named_with_it(
+    functions: ModuleType, cloud: QuickCloud
+) -> None:
+    options = {"accelerator": "tpu-v5p-2x2x2", "slices": 2, "framework": "none"}
+    run = kinetic.run(**options)(functions.one_waits).submit()
+    wait_until(lambda: "host 1 differs: in read_batch" in seen(run), seconds=120)
+    pods = [pod["metadata"]["name"] for pod in cloud.cluster.list("pods")]
+    lost = next(name for name in pods if f"{run.id}-s1-1-" in name)
+    node = cloud.cluster.store.get("pods", "default", lost)["spec"]["nodeName"]
+    cloud.cluster.trouble.lose(lost)
+    with pytest.raises(
+        RunCrashed, match=r"Host 3 \(\S+ on node \S+\) was stopped: its node is gone"
+    ):
+        run.result()
+    why = run.why()
+    assert (why.cause, why.host) == ("node_lost", 3)
+    assert why.sentence == f"Host 3 ({lost} on node {node}) was stopped: its node is gone."
+    assert "because it does not exist in the cloud provider" in "\n".join(why.evidence)
+    assert "nothing was left" in str(why)
+
+
+def seen(run: kinetic.Run[None]) -> str:
+    """Return what the hosts of a run do, as far as they tell."""
+    try:
+        return run.stacks().summary
+    except kinetic.KineticError:
+        return ""
 
 
 def test_a_worker_is_not_asked_for_slices(

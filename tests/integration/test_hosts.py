@@ -174,9 +174,16 @@ def test_hosts_stop_when_one_has_raised(functions: ModuleType, marks: Path) -> N
 
 def test_hosts_stop_when_the_process_of_one_was_killed(functions: ModuleType, marks: Path) -> None:
     run = functions.one_fails.submit(str(marks), functions.kills_its_runner)
-    with pytest.raises(RunCrashed, match="the process of host 1 was killed"):
+    with pytest.raises(RunCrashed, match="the process of host 1 was killed") as crash:
         run.result()
     wait_until_gone(wait_for(marks, 3))
+    assert f"`kinetic runs why {run.id}` says what is known of it" in str(crash.value)
+    why = run.why()
+    assert (why.cause, why.host) == ("host_lost", 1)
+    assert why.sentence == (
+        "The process of host 1 was killed from outside, and said nothing: its process was killed "
+        "by SIGKILL."
+    )
 
 
 def test_a_cancelled_run_stops_on_every_host(functions: ModuleType, marks: Path) -> None:
@@ -200,19 +207,20 @@ def test_the_host_that_hangs_in_native_code_is_named_while_the_others_wait_for_i
         log = run.logs()
     sentence, differing, others = printed.strip().split("\n\n")
     assert sentence.startswith(
-        "host 1 differs: in load (hanging.py:10); "
-        "hosts 0, 2: in all_reduce (hanging.py:13), there in wait (threading.py:"
+        "host 1 differs: in load (hanging.py:18); "
+        "hosts 0, 2: in all_reduce (hanging.py:21), there in wait (threading.py:"
     )
     assert differing.startswith("host 1 (process ")
     assert "keeps Python's lock (GIL)\n  main thread: waiting\n" in differing
     assert differing.endswith("in load\n      ctypes.PyDLL(None).pause()")
     assert others.startswith("hosts 0, 2: what host 0 (process ")
     assert told["threads"][0]["frames"][-1]["function"] == "load"
-    assert f'  File "{project.root / "hanging.py"}", line 10, in load' in log
+    assert f'  File "{project.root / "hanging.py"}", line 18, in load' in log
 
 
 def test_a_run_that_is_over_has_no_stacks(functions: ModuleType, marks: Path) -> None:
     run = functions.told.submit(str(marks)).wait()
+    assert str(run.why()) == "Nothing went wrong: the function returned."
     with pytest.raises(UsageError, match=r"run told\(.* is over: Completed"):
         run.stacks()
 

@@ -199,6 +199,8 @@ def test_a_pod_that_died_without_a_word_is_told_of(platform, cluster, api, dispa
     eventually(lambda: run.state[0] == "RUNNING")
     assert not run.reconcile()
     (pod,) = cluster.list("pods")
+    said = "Memory cgroup out of memory: Killed process 7 (python3)"
+    cluster.trouble.say(pod["spec"]["nodeName"], "OOMKilling", said)
     cluster.run_out_of_memory(pod["metadata"]["name"])
     assert eventually(run.reconcile)
     state, message = run.state
@@ -209,6 +211,9 @@ def test_a_pod_that_died_without_a_word_is_told_of(platform, cluster, api, dispa
     assert page.text.startswith("## What ran\n\nmain\n\n## How it went\n\n")
     assert page.text.endswith("\n\n## Details\n\nnone")
     assert re.search(r"ended \| \*\*Crashed\*\*: its process .*memory", page.text)
+    why = page.text.partition("## Why it ended\n\n")[2]
+    assert re.match(r"The run \(\S+ on node \S+\) ran out of memory: it was killed for using", why)
+    assert said in why
 
 
 def test_what_a_workers_observer_guessed_makes_way_for_what_is_known(platform, cluster, api):

@@ -15,13 +15,7 @@ def read_facts(processes: Sequence[tuple[HostFiles, ProcessIdentity]]) -> Proces
     Args:
         processes: They, each with what it leaves.
     """
-    ends = tuple(_end(of_host, process) for of_host, process in processes)
-    unseen = [str(end.host) for end in ends if not end.is_alive and end.exit_code is None]
-    if not unseen:
-        return ProcessFacts(ends=ends)
-    hosts = f"{'host' if len(unseen) == 1 else 'hosts'} {', '.join(unseen)}"
-    unknown = f"the exit code of the runner of {hosts}: nobody was there to see it"
-    return ProcessFacts(ends=ends, unknown=(unknown,))
+    return ProcessFacts(ends=tuple(_end(of_host, process) for of_host, process in processes))
 
 
 def _end(of_host: HostFiles, process: ProcessIdentity) -> ProcessEnd:

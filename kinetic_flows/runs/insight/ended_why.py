@@ -18,10 +18,22 @@ SHOWN = 8
 """How many lines of evidence a page shows."""
 
 TOLD_BY_ITSELF = frozenset(
-    {"out_of_memory", "exited", "killed", "not_called", "never_started", "raised", "unknown"}
+    {
+        "out_of_memory",
+        "host_lost",
+        "exited",
+        "killed",
+        "not_called",
+        "never_started",
+        "raised",
+        "unknown",
+    }
     | {"timed_out", "over_budget", "deadline", "out_of_disk", "chips_idle", *UNEVENTFUL}
 )
 """Causes that a run's message says already, or that add nothing to it."""
+
+_BEGIN_WITH_MESSAGE = ("too_slow", "waiting")
+"""Causes whose sentence repeats the message, before what was seen."""
 
 
 def why_it_ended(ended: EndedRun) -> Mapping[str, str]:
@@ -48,7 +60,12 @@ def told_in_error(platform: Platform, api: PrefectApi, run: RunTicket) -> str:
     """
     with suppress(KineticError):
         found = _explained(platform, api, run)
-        return "" if found.cause in TOLD_BY_ITSELF else found.sentence.rstrip(".")
+        if found.cause in TOLD_BY_ITSELF:
+            return ""
+        sentence = found.sentence.rstrip(".")
+        if found.cause in _BEGIN_WITH_MESSAGE:
+            sentence = sentence.partition("; ")[2] or sentence
+        return f"{sentence[:1].upper()}{sentence[1:]}"
     return ""
 
 

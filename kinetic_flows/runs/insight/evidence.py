@@ -128,6 +128,13 @@ class Evidence:
             return f"Host {host}{f' ({end.place}{node})' if end and end.place else ''}"
         return f"The run{f' ({end.place}{node})' if end and node else ''}"
 
+    def process_of(self, host: int) -> str:
+        """Name the process of a host's function at the beginning of a sentence."""
+        who = self.who(host)
+        name = f"{who[:1].lower()}{who[1:]}" if self.hosts > 1 else "the function"
+        where = who.removeprefix("The run") if self.hosts == 1 else ""
+        return f"The process of {name}{where}"
+
 
 def box_of(data: bytes, run_id: str) -> BlackBox | None:
     """Return what a black box has; None where it is none of this run.

@@ -46,22 +46,20 @@ HINTS: Mapping[str, str] = {
     "no_room": "run it again: another node may have room",
 }
 
-_DISTURBANCES = ("preempted", "node_lost", "evicted", "deleted", "no_room")
+DELETED = "deleted"
+_DISTURBANCES = ("preempted", "node_lost", "evicted", "no_room", DELETED)
 _LOST_SIBLING = re.compile(r"the process of host (\d+) was killed, or never began")
 _ORDER = tuple(STORIES)
 
 
 def disturbed(evidence: Evidence) -> Finding | None:
     """Say what became of the node of a host that was stopped from outside."""
-    facts = evidence.facts
-    if facts.cause and facts.cause not in _DISTURBANCES:
-        return None
     end = _decisive_end(evidence)
     if end is None:
         return None
-    words = [each for each in facts.nodes if each.node == end.node]
+    words = [each for each in evidence.facts.nodes if each.node == end.node]
     told = _story(words)
-    if told is None or end.cause == "deleted":
+    if told is None or end.cause == DELETED:
         return _as_told(evidence, end)
     word, cause, story = told
     if end.cause == "preempted" and "Spot VM" in end.message:
@@ -76,12 +74,18 @@ def disturbed(evidence: Evidence) -> Finding | None:
 
 
 def _decisive_end(evidence: Evidence) -> ProcessEnd | None:
-    """Return the end that ended the run: of the cause that its cluster names, the first to come."""
+    """Return the end that ended the run; None where it ended by itself.
+
+    Once one host is lost or has failed, the others are stopped, and look as if somebody had deleted
+    them: that counts only where nothing else is known.
+    """
     ends = [each for each in evidence.last_ends.values() if each.cause in _DISTURBANCES]
-    named = [each for each in ends if each.cause == evidence.facts.cause]
-    # Once one is lost, the others are stopped, which takes the look of being deleted.
-    ordered = sorted(named or ends, key=lambda each: (each.cause == "deleted", each.ended or "~"))
-    return ordered[0] if ordered else None
+    taken = [each for each in ends if each.cause != DELETED]
+    if not taken and (evidence.status or evidence.facts.cause != DELETED):
+        return None
+    named = evidence.facts.cause
+    ordered = sorted(taken or ends, key=lambda each: (each.cause != named, each.ended or "~"))
+    return ordered[0]
 
 
 def _story(words: Sequence[NodeWord]) -> tuple[NodeWord, str, str] | None:

@@ -75,6 +75,7 @@ _FATAL_FRAME = re.compile(r'^\s*File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) i
 _NO_STEP = (EXIT_RETURNED, EXIT_RAISED, EXIT_CANCELLED, EXIT_TERMINATED)
 """Exit codes of the runner that name no step around the function that has failed."""
 
+_NOT_OWN = re.compile(r"(?:site|dist)-packages/|/lib/python3|\.pyz/|^<")
 _GIB = 1 << 30
 
 
@@ -206,7 +207,7 @@ def fatal_signal(evidence: Evidence) -> Finding | None:
     own = [each.line for each in box.errors_of("python_fatal", "abort", "shared_memory")]
     return Finding(
         cause=cause,
-        sentence=f"{evidence.who(box.host)} crashed: its process {what}"
+        sentence=f"{evidence.process_of(box.host)} {what}"
         + (f", in native code that {where} had called." if where else "."),
         host=box.host,
         evidence=tuple(own[-3:]),
@@ -215,15 +216,19 @@ def fatal_signal(evidence: Evidence) -> Finding | None:
 
 
 def _fatal_frame(box: BlackBox) -> str:
-    """Return the innermost Python function, as the process told when it was ended."""
-    begun = False
-    for line in box.lines:
-        begun = begun or "Fatal Python error" in line
-        found = _FATAL_FRAME.match(line) if begun else None
-        if found:
-            number = "" if found["line"] == "???" else f", line {found['line']}"
-            return f"{found['function']} ({found['file']}{number})"
-    return ""
+    """Return the innermost Python function, as the process told when it was ended.
+
+    Of the project, where one is: a library that leads to native code says less.
+    """
+    lines = list(box.lines)
+    begun = next((at for at, line in enumerate(lines) if "Fatal Python error" in line), len(lines))
+    found = [match for line in lines[begun:] if (match := _FATAL_FRAME.match(line))]
+    own = [match for match in found if not _NOT_OWN.search(match["file"])]
+    frame = next(iter((*own, *found)), None)
+    if frame is None:
+        return ""
+    number = "" if frame["line"] == "???" else f":{frame['line']}"
+    return f"{frame['function']} ({frame['file'].rpartition('/')[2]}{number})"
 
 
 CHIP_MEMORY, DISK, SHARED, TPU, NCCL, LOST, CUDA, HOST_MEMORY = (

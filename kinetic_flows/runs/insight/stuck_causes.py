@@ -249,7 +249,9 @@ def _was_working(box: BlackBox) -> bool:
 
 
 def _is_busy(thread: ThreadStack) -> bool:
-    return thread.cpu_percent is not None and thread.cpu_percent >= BUSY_PERCENT
+    """Whether a thread computes; one that has to share its processors does so, too."""
+    used = thread.cpu_percent or 0.0
+    return used >= BUSY_PERCENT or (thread.state == "running" and used >= IDLE_PERCENT)
 
 
 def _chips_used(box: BlackBox) -> float | None:
