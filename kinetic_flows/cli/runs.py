@@ -17,6 +17,7 @@ from kinetic_flows.cli.reading import (
     require_something_known,
     require_something_to_read,
 )
+from kinetic_flows.cli.run_bisect import bisect
 from kinetic_flows.cli.run_cost import cost
 from kinetic_flows.cli.run_diff import diff
 from kinetic_flows.cli.run_list import moment, print_runs
@@ -44,6 +45,7 @@ from kinetic_flows.runs.session import own_session
 runs_app = App(name="runs", help_format="markdown", help_epilogue="")
 runs_app.command(logs)
 runs_app.command(outputs)
+runs_app.command(bisect)
 runs_app.command(diff)
 runs_app.command(profile)
 runs_app.command(stacks)
@@ -306,6 +308,10 @@ add_examples(
             "kinetic runs logs 9229eced -f",
             "kinetic runs logs 9229eced --tail 100",
             "kinetic runs logs --grep 'loss=nan' --since 7d --function train",
+        ),
+        "bisect": (
+            "kinetic runs bisect 9229eced 41ab8c07 --metric loss --lower-is-better",
+            "kinetic runs bisect 9229eced 41ab8c07 --seconds --noise 20 --repeats 3",
         ),
         "diff": (
             "kinetic runs diff 9229eced 41ab8c07",

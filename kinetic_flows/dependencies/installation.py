@@ -166,6 +166,22 @@ def upload_installation(installation: Installation, store: ArtifactStore) -> Upl
     return Upload(spec=spec, bytes_uploaded=uploaded)
 
 
+def keep_lock(environment: EnvironmentSpec, store: ArtifactStore) -> ObjectRef:
+    """Put what an image was made from into the store, where its digest leads to it.
+
+    So it can be told later which packages a run had, and images with some of them can be made.
+
+    Args:
+        environment: The image's content.
+        store: Where locks of runs are.
+    """
+    lock = environment.lock.encode()
+    digest = sha256_hex(lock)
+    name = object_names.requirements_object(digest)
+    store.put_if_absent(name, lock)
+    return ObjectRef(name=name, sha256=digest, size_bytes=len(lock))
+
+
 def objects_of(spec: RequirementsSpec) -> tuple[str, ...]:
     """Return the names of every object that an installation needs."""
     return (spec.lock.name, *(wheel.name for wheel in spec.wheels))

@@ -20,7 +20,7 @@ from kinetic_flows.core.interruption import stoppable
 from kinetic_flows.core.job import RequirementsSpec
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.lazy import LazyModule
-from kinetic_flows.dependencies.installation import objects_of
+from kinetic_flows.dependencies.installation import keep_lock, objects_of
 from kinetic_flows.flows.data_tasks import resolve_data
 from kinetic_flows.flows.prepare_tasks import (
     ImageTasks,
@@ -205,6 +205,7 @@ def _have_image(
         remember_environment(environment, draft)
     image = found or image_from_fields(made)
     if found is None:
+        keep_lock(content, platform.store)
         _tell_built(image, environment, reasons, session)
     return Prepared(
         image=image,

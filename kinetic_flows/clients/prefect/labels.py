@@ -43,6 +43,9 @@ INDEX_LABEL = "kinetic.index"
 RETRY_LABEL = "kinetic.retry-of"
 """Label that names the run that a run repeats."""
 
+BISECT_LABEL = "kinetic.bisect"
+"""Label of a run that was made of parts of two others: the digest of what it was started with."""
+
 FUNCTION_LABEL = "kinetic.function"
 """Label that names the function of a run."""
 
@@ -123,3 +126,8 @@ def user_tag(user: str) -> str:
 def retry_tag(run_id: str) -> str:
     """Tag of a run that repeats another."""
     return f"retry-of:{run_id}"
+
+
+def bisect_tag(key: str) -> str:
+    """Tag of the runs that were made of parts of the same two others."""
+    return f"bisect:{key[:_KEY_CHARACTERS_IN_TAG]}"

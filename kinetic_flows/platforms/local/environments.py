@@ -19,10 +19,15 @@ from kinetic_flows.core.files import exclusive_lock, is_locked
 from kinetic_flows.core.image_builder import OnBuild, unannounced
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.interruption import stopped_if_interrupted
+from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.dependencies.uv import find_uv
 from kinetic_flows.dependencies.wheels import install_arguments
 from kinetic_flows.dependencies.wheels import stored_wheels as fetch_wheels
-from kinetic_flows.images.labels import LABEL_DEPENDENCY_HASH, LABEL_PYTHON
+from kinetic_flows.images.labels import (
+    LABEL_DEPENDENCY_HASH,
+    LABEL_LOCK_DIGEST,
+    LABEL_PYTHON,
+)
 
 OUTPUT_TAIL_LINES = 15
 
@@ -213,4 +218,5 @@ def _labels(environment: EnvironmentSpec) -> dict[str, str]:
     return {
         LABEL_PYTHON: environment.python,
         LABEL_DEPENDENCY_HASH: environment.dependency_hash,
+        LABEL_LOCK_DIGEST: f"sha256:{sha256_hex(environment.lock.encode())}",
     }
