@@ -24,9 +24,9 @@ from kinetic_flows.runs.compare.packages import (
 )
 from kinetic_flows.runs.compare.results import result_fields
 from kinetic_flows.runs.compare.subject import Subject, look_at
+from kinetic_flows.runs.compare.usage import usage_differences, used_by
 from kinetic_flows.runs.session import Session
 
-COMPARED = tuple(each for each in SECTIONS if each != "metrics")
 SHOWN = ("id", "name", "function", "state", "created", "started", "ended", "url")
 
 
@@ -51,23 +51,27 @@ def diff_runs(before: RunRecord, after: RunRecord, session: Session) -> RunDiff:
         )
     one, other = in_threads(partial(look_at, session=session), (before, after), threads=2)
     unknown: dict[Section, str] = {}
+    used = used_by(one), used_by(other)
     differences = [
         *_arguments(one, other),
         *jobs.differences(one, other, unknown),
         *_packages(one, other, session, unknown),
         *_results(one, other, unknown),
         *_times(one, other),
+        *usage_differences((one, other), used, unknown),
         *_callers(one, other),
     ]
     files = _files(one, other, unknown)
     differing = {each.section for each in differences} | ({"code"} if files else set())
+    if not all(used):
+        differing.add("metrics")
     ordered = sorted(differences, key=lambda each: SECTIONS.index(each.section))
     return RunDiff(
         before={name: one.told[name] for name in SHOWN},
         after={name: other.told[name] for name in SHOWN},
         differences=tuple(ordered),
         files=files,
-        same=tuple(each for each in COMPARED if each not in differing and each not in unknown),
+        same=tuple(each for each in SECTIONS if each not in differing and each not in unknown),
         unknown=unknown,
     )
 
