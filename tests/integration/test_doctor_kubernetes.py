@@ -23,6 +23,7 @@ from kinetic_flows.core.settings.settings import load_settings, resolve_settings
 from kinetic_flows.platforms.checking import Surroundings
 from kinetic_flows.platforms.gke.checks.cluster import server_findings
 from kinetic_flows.platforms.gke.checks.facts import ClusterFacts, cluster_facts
+from kinetic_flows.platforms.gke.checks.insight import insight_findings
 from kinetic_flows.platforms.gke.checks.namespace import namespace_findings
 from kinetic_flows.platforms.gke.checks.orphans import job_findings, secret_findings
 from kinetic_flows.platforms.gke.checks.probe import Probe, probe_findings, reach_findings
@@ -120,6 +121,7 @@ def test_a_cluster_is_well_also_where_google_cannot_be_asked(place) -> None:
     findings = found(place)
     assert findings["Kubernetes API"].level == "ok"
     assert findings["namespace default"].level == "ok"
+    assert findings["looking into runs"].level == "ok"
     assert findings["Jobs of ended runs"].level == "ok"
     assert findings["Secrets without a Job"].level == "ok"
     login = findings["Google credentials"]
@@ -146,6 +148,15 @@ def test_what_a_launch_would_be_refused_for_is_wrong(cluster, place) -> None:
     assert "you may not create secrets" in texts
     account = next(each for each in wrong if "'trainer'" in each.text)
     assert account.command == "kubectl create serviceaccount trainer --namespace default"
+
+
+def test_who_may_not_look_into_runs_is_told_what_grants_it(cluster, place) -> None:
+    cluster.access.denials.append(Denial(resource="pods/exec", verb="create"))
+    finding = asked(insight_findings, place)
+    assert finding.level == "warning"
+    assert "you may not create pods/exec" in finding.text
+    assert finding.command is not None
+    assert finding.command.startswith("kubectl create role kinetic-insight --namespace default")
 
 
 def test_who_may_not_launch_is_told_as_one_whose_runs_a_worker_starts(cluster, place) -> None:

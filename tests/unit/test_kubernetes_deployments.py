@@ -16,7 +16,14 @@ from prefect.settings import Settings
 from prefect_kubernetes.settings import KubernetesSettings
 
 from kinetic_flows.platforms.gke.manifests import base_job_template
-from kinetic_flows.platforms.gke.rights import FLEX_START, HELPFUL, INSTALLING, NEEDED, OPTIONAL
+from kinetic_flows.platforms.gke.rights import (
+    FLEX_START,
+    HELPFUL,
+    INSIGHT,
+    INSTALLING,
+    NEEDED,
+    OPTIONAL,
+)
 from kinetic_flows.platforms.gke.setup.names import PODS_URL
 from kinetic_flows.platforms.gke.setup.prefect.prefect_server import SERVER, SERVER_POD, SERVER_PORT
 from loopback.kubernetes.pod_security import PREFIX, violations
@@ -74,6 +81,15 @@ def test_the_role_allows_all_that_launching_does():
             continue  # Of the cluster, not of a namespace.
         resource = f"{each.resource}/{each.subresource}" if each.subresource else each.resource
         assert (each.group, resource, each.verb) in allowed
+
+
+def test_the_role_of_looking_into_runs_allows_that_and_nothing_else():
+    text = resources.files("kinetic_flows.deployments").joinpath("insight", "rbac.yaml").read_text()
+    role = yaml.safe_load(text)
+    kubernetes_validate.validate(role, "1.37", strict=True)
+    (rule,) = role["rules"]
+    allowed = {(resource, verb) for resource in rule["resources"] for verb in rule["verbs"]}
+    assert allowed == {(f"{each.resource}/{each.subresource}", each.verb) for each in INSIGHT}
 
 
 def test_the_documentation_lists_what_launching_does():

@@ -29,11 +29,18 @@ from kinetic_flows.platforms.gke.watcher import NamespaceWatcher
 
 T = TypeVar("T")
 
-GRANT = (
-    "kubectl create role kinetic-insight --namespace {namespace} --verb=get,create "
-    "--resource=pods/exec,pods/portforward && kubectl create rolebinding kinetic-insight "
-    "--namespace {namespace} --role=kinetic-insight --user=YOUR-ADDRESS"
-)
+
+def granting(namespace: str) -> str:
+    """Return what grants the right to look into runs; who set the cluster up may do it.
+
+    Args:
+        namespace: Where the runs are.
+    """
+    return (
+        f"kubectl create role kinetic-insight --namespace {namespace} --verb=get,create "
+        "--resource=pods/exec,pods/portforward && kubectl create rolebinding kinetic-insight "
+        f"--namespace {namespace} --role=kinetic-insight --user=YOUR-ADDRESS"
+    )
 
 
 class PodAccess:
@@ -202,7 +209,7 @@ class PodAccess:
         lacking = self._client.spawn(lacking_rights(self._client, self._namespace, wanted)).result()
         said = "; ".join(lacking) or f"the cluster forbids to {action}"
         return LaunchError(
-            said, value=self._namespace, hint=GRANT.format(namespace=self._namespace)
+            said, value=self._namespace, hint=f"whoever may grant it: {granting(self._namespace)}"
         )
 
 

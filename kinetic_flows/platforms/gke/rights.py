@@ -116,9 +116,9 @@ INSIGHT = tuple(
     )
     for verb in ("get", "create")
 )
-"""What looking into a run does. Of websockets, Kubernetes before 1.35 asks for `get` alone.
+"""What looking into a run does; `deployments/insight/rbac.yaml` grants it.
 
-https://kubernetes.io/docs/reference/access-authn-authz/rbac/
+Of websockets, Kubernetes before 1.35 asks for `get` alone.
 """
 
 INSTALLING = (Permission(verb="create", resource="services", purpose="have slices of hosts"),)

@@ -27,6 +27,9 @@ from kinetic_flows.platforms.gke.setup.request import SetupRequest
 ROLE = "kinetic-launcher"
 """The Role of the manifests that ship for who launches runs; the worker has it, too."""
 
+INSIGHT = "kinetic-insight"
+"""The Role of the manifests that ship for who looks into runs that go on: people alone."""
+
 MEMBERS = "kinetic-members"
 IDENTITY = "iam.gke.io/gcp-service-account"
 """Annotation that says which Google service account a Kubernetes service account is.
@@ -91,7 +94,9 @@ def objects_of_runs(request: SetupRequest, cluster: SetupCluster) -> tuple[Clust
             kind="rights in the cluster",
             name=f"{namespace}/{ROLE}",
             wanted=lambda: rights,
-            details=tuple(f"{member} may launch runs" for member in request.members),
+            details=tuple(
+                f"{member} may launch runs, and look into them" for member in request.members
+            ),
         ),
         ClusterObjects(
             cluster=cluster,
@@ -117,18 +122,19 @@ def service_account(name: str, namespace: str, google: str | None) -> dict[str, 
 
 
 def rights_of(request: SetupRequest) -> tuple[KubernetesObject, ...]:
-    """Return the Role that launching takes, and what gives it to the members.
+    """Return the Roles of launching and of looking into runs, and what gives them to members.
 
     Raises:
         ConfigurationError: Kubernetes knows no such member.
     """
-    shipped = shipped_objects("worker", "rbac.yaml")
-    role = next(each for each in shipped if each["kind"] == "Role")
-    subjects = members_of(request)
-    found: list[KubernetesObject] = [in_namespace(role, request.namespace)]
-    if subjects:
-        found.append(role_binding(MEMBERS, request.namespace, ROLE, subjects))
-    return tuple(found)
+    namespace, subjects = request.namespace, members_of(request)
+    shipped = (*shipped_objects("worker", "rbac.yaml"), *shipped_objects("insight", "rbac.yaml"))
+    roles = (in_namespace(each, namespace) for each in shipped if each["kind"] == "Role")
+    bindings = (
+        role_binding(name, namespace, role, subjects)
+        for name, role in ((MEMBERS, ROLE), (f"{MEMBERS}-insight", INSIGHT))
+    )
+    return (*roles, *(bindings if subjects else ()))
 
 
 def members_of(request: SetupRequest) -> list[dict[str, str]]:
