@@ -115,7 +115,7 @@ def _as_told(evidence: Evidence, end: ProcessEnd) -> Finding:
 
 def _predicate(message: str) -> str:
     """Return what is said of a pod, without the pod: hosts are counted over all slices here."""
-    subject, was, rest = message.partition(" was ")
+    subject, was, rest = message.rstrip(". ").partition(" was ")
     if was and re.fullmatch(r"the pod|host \d+|it", subject):
         return f"was {rest}"
     return f"ended: {message}"
