@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +21,7 @@ from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.node_groups import NodeGroup
 from loopback.kubernetes.podman import PodmanRuntime
 from runner_jobs import wait_until
+from terminals import Terminal
 
 pytest_plugins = ["loopback.fixtures"]
 
@@ -128,12 +131,30 @@ def test_a_container_that_hangs_in_native_code_tells_where(functions: ModuleType
         wait_until(lambda: any("may be stuck" in line for line in run.logs()), seconds=60)
         seen = run.stacks()
         log = "\n".join(run.logs())
+        a_terminal_leads_into(run.id)
     finally:
         run.cancel()
     assert "it is in hang (cloud_functions.py:21)" in str(seen), seen
     assert "keeps Python's lock (GIL)" in str(seen)
     assert 'cloud_functions.py", line 21, in hang\n' in log
     assert run.wait().state == "Cancelled"
+
+
+def a_terminal_leads_into(run_id: str) -> None:
+    """A command gets a terminal of this one's size in the container, also while that hangs."""
+    asks = "import os; print(os.get_terminal_size(0), os.environ['KINETIC_RUN_ID'], os.isatty(2))"
+    program = [sys.executable, "-c", "from kinetic_flows.cli.main import main; main()"]
+    terminal = Terminal(
+        [*program, "runs", "exec", run_id, "--", "python", "-c", f"{asks}; exit(7)"],
+        os.environ,
+        columns=160,
+    )
+    try:
+        terminal.until(rf"columns=160, lines=24\) {run_id} True")
+        terminal.end(7)
+    finally:
+        terminal.close()
+    assert "its secrets, are not here" in terminal.transcript
 
 
 def test_no_setting_of_the_client_and_no_key_stand_in_a_job(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import socket
+import socketserver
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from kubernetes_runs import a_launcher, a_request, launch
 
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.core.errors import LaunchError, UsageError
+from kinetic_flows.core.launcher import Phase
 from kinetic_flows.platforms.gke.access import PodAccess
 from kinetic_flows.platforms.gke.watcher import NamespaceWatcher
 from loopback.kubernetes.access import Denial
@@ -19,6 +24,7 @@ from loopback.kubernetes.idle import IdleRuntime
 from loopback.kubernetes.node_groups import NodeGroup
 
 RUN = "9229eced-0000-4000-8000-000000000001"
+NO_NODES = "l4"
 OF_SLICES = "9229eced-0000-4000-8000-000000000002"
 LARGE = 3_000_000
 
@@ -154,3 +160,59 @@ def test_who_may_not_is_told_what_grants_it(
     assert f"you may not {verb} pods/exec in namespace 'default'" in caught.value.message
     assert caught.value.hint is not None
     assert "--verb=get,create --resource=pods/exec,pods/portforward" in caught.value.hint
+
+
+@pytest.fixture
+def greeting() -> Iterator[int]:
+    """A port of this machine at which whoever connects is greeted."""
+
+    class Greet(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"hello")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Greet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def greeted(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        return connection.makefile("rb").read()
+
+
+def test_a_forwarded_port_leads_to_the_pod_that_takes_anothers_place(
+    cluster: LoopbackCluster, greeting: int
+) -> None:
+    cluster.pod_ports[6006] = greeting
+    told: list[str] = []
+    with a_launcher(cluster) as launcher:
+        run = launch(launcher, a_request("pass", max_preemptions=1))
+        run.until(Phase.RUNNING)
+        (first,) = launcher.access.hosts(run.run_id)
+        with launcher.access.forward(run.run_id, 0, 6006, 0, told.append) as port:
+            assert greeted(port) == b"hello"
+            cluster.drain(first.place)
+            cluster.wait_for("pods", lambda pod: is_another(pod, run.run_id, first.place))
+            assert greeted(port) == b"hello"
+            (second,) = launcher.access.hosts(run.run_id)
+            assert second.place != first.place
+        launcher.stop(run.run_id, 1)
+
+
+def is_another(pod: dict[str, Any], run_id: str, place: str) -> bool:
+    metadata = pod["metadata"]
+    is_of_run = metadata["labels"].get("prefect.io/flow-run-id") == run_id
+    return is_of_run and metadata["name"] != place and pod["status"].get("phase") == "Running"
+
+
+def test_a_host_without_a_node_says_what_it_waits_for(cluster: LoopbackCluster) -> None:
+    with a_launcher(cluster) as launcher:
+        run = launch(launcher, a_request("pass", accelerator=NO_NODES))
+        run.until(Phase.PENDING, reason="no node pool")
+        (host,) = launcher.access.hosts(run.run_id)
+        assert not host.is_running
+        assert host.why_not.startswith("its pod has not begun: ")
+        with pytest.raises(LaunchError, match=r"host 0 cannot be reached: its pod has not begun"):
+            launcher.access.execute(run.run_id, 0, ["true"], limit_seconds=30)
+        launcher.stop(run.run_id, 1)
