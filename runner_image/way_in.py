@@ -37,14 +37,22 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
 
 
 def doors(environ: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the doors that this user may open, each with its path."""
+    """Yield the doors that this user has made, each with its path."""
     for parent in dict.fromkeys([environ.get("TMPDIR") or ".", *PARENTS]):
         for path in glob.glob(os.path.join(os.path.abspath(parent), "kinetic-*", "door.json")):
             try:
-                with open(path, encoding="utf-8") as file:
-                    yield path, json.load(file)
+                if is_own(path):
+                    with open(path, encoding="utf-8") as file:
+                        yield path, json.load(file)
             except (OSError, ValueError):
                 continue
+
+
+def is_own(path: str) -> bool:
+    """Whether a file is this user's in a directory of theirs: anybody may put one into `/tmp`."""
+    place = os.lstat(os.path.dirname(path))
+    owners = {place.st_uid, os.lstat(path).st_uid}
+    return owners == {os.geteuid()} and not place.st_mode & 0o022
 
 
 def is_live(door: Mapping[str, Any]) -> bool:

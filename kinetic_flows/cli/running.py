@@ -64,7 +64,9 @@ def _helping(arguments: Sequence[str]) -> list[str]:
 
 def _told(error: KineticError, arguments: Sequence[str]) -> int:
     """Print an error, for machines as well where they are to read the output."""
-    if "--json" in arguments and not has_printed():
+    # What follows is another command's, as in `kinetic runs exec`.
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--json" in own and not has_printed():
         print_json(error_document(error))
     if is_debugging():
         traceback.print_exception(error)

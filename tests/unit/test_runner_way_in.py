@@ -174,6 +174,24 @@ def test_there_is_no_way_in_before_a_function_and_after_it(start: Start, tmp_pat
     assert b"is not at its function here" in done.stderr
 
 
+def test_a_door_that_others_could_have_made_is_left_alone(start: Start, tmp_path: Path) -> None:
+    """Whoever enters becomes the program that a door names, and anybody may write to `/tmp`."""
+    start(SLEEPS)
+    (door,) = tmp_path.glob("kinetic-*/door.json")
+    told = json.loads(door.read_text())
+    evil = tmp_path / "evil"
+    evil.write_text("#!/bin/sh\necho evil\n")
+    evil.chmod(0o755)
+    door.write_text(json.dumps({**told, "python": str(evil)}))
+    assert way_in(tmp_path, "enter", "{}", "true").stdout == b"evil\n"
+    door.parent.chmod(0o777)
+    assert way_in(tmp_path, "enter", "{}", "true").returncode == beside.EXIT_NO_DOOR
+    door.parent.chmod(0o700)
+    if os.geteuid() == 0:
+        os.chown(door, 65534, 65534)
+        assert way_in(tmp_path, "enter", "{}", "true").returncode == beside.EXIT_NO_DOOR
+
+
 def may_mount() -> bool:
     tried = subprocess.run(
         [sys.executable, str(RUNNER / "runner" / "mounts.py"), "[]"], check=False

@@ -67,14 +67,18 @@ def copy_from(run: LiveRun, host: int, path: str, target: str, progress: Progres
     """
     with _told(progress) as told, _here(TAKE, target) as taking:
         assert taking.stdin is not None
-        counting = _Counted(taking.stdin, told)
-        done = run.access.stream(
-            run.key, host, run.command(host, (GIVE, path)), BytesIO(), cast("BinaryIO", counting)
-        )
+        counting = cast("BinaryIO", _Counted(taking.stdin, told))
+        command = run.command(host, (GIVE, path))
+        try:
+            done = run.access.stream(run.key, host, command, BytesIO(), counting)
+        except BrokenPipeError:
+            # Who takes it has given up, and says why.
+            done = None
         # What has not come to its end is undone by who takes it.
-        taking.stdin.close()
+        _close(taking.stdin)
         ended = _ended(taking)
-        _require(run, host, GIVE, done)
+        if done is not None:
+            _require(run, host, GIVE, done)
         return told.copied(_require_here(ended))
 
 
@@ -102,9 +106,11 @@ def copy_to(run: LiveRun, host: int, path: str, target: str, progress: Progress)
         done = run.access.stream(
             run.key, host, run.command(host, (TAKE, target)), cast("BinaryIO", counting), answer
         )
-        giving.stdout.close()
+        if done.exit_code:
+            giving.stdout.close()
+        # An archive ends before its last bytes, which are read by nobody else.
         ended = _ended(giving)
-        if done.exit_code == 0 or ended.exit_code == EXIT_NOTHING_THERE:
+        if ended.errors or not done.exit_code:
             _require_here(ended)
         _require(run, host, TAKE, done)
         return told.copied(Executed(exit_code=0, output=answer.getvalue(), errors=b""))
@@ -191,11 +197,7 @@ class _Counted(RawIOBase):
         return chunk
 
     def write(self, content: Any) -> int:
-        try:
-            self._stream.write(content)
-        except BrokenPipeError:
-            # Who takes it has given up, and says why.
-            return len(content)
+        self._stream.write(content)
         self._pass(bytes(content))
         return len(content)
 
