@@ -194,7 +194,11 @@ def _lines(found: Explanation, known: Evidence) -> Iterator[str]:
         yield "  That is likely, and not certain."
     yield from _section("what says so", found.evidence)
     yield from _section("hosts", tuple(_hosts(known)) if known.hosts > 1 else ())
-    nodes = [f"{_when(word.at)}{word.node}: {word.text}" for word in known.facts.nodes]
+    nodes = [
+        f"{_when(word.at)}{word.node}: {word.text}"
+        for word in known.facts.nodes
+        if not any(word.text in line for line in found.evidence)
+    ]
     yield from _section("nodes", tuple(nodes[-SHOWN_NODES:]))
     box = known.box(found.host or 0) or next(iter(known.boxes), None)
     if box is not None:
