@@ -8,7 +8,8 @@ and they are Python's; else the kernel tells whether they run.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ MOST = 32
 
 LIMIT_SECONDS = 1.0
 """How long each may take to tell what it does."""
+
+ALL_SECONDS = 8.0
+"""How long all may; after that, only what the kernel knows of the rest is told."""
 
 Threads = Mapping[int, ThreadTime]
 
@@ -43,24 +47,29 @@ class Children(NamedTuple):
     view: View
     spy: str | None
 
-    def threads(self, before: Mapping[int, Threads], passed_seconds: float) -> list[Thread]:
+    def threads(
+        self, before: Mapping[int, Threads], passed_seconds: float, limit_seconds: float
+    ) -> list[Thread]:
         """Return their threads.
 
         Args:
             before: What the kernel knew of each process's threads.
             passed_seconds: How long ago that was.
+            limit_seconds: How long it may take.
         """
         found = []
+        deadline = time.monotonic() + min(limit_seconds, ALL_SECONDS)
         for child in list(before)[:MOST]:
             kernel = Kernel(before[child], read_threads(child), passed_seconds)
             if kernel.after:
-                found += self._threads(child, kernel)
+                is_asked = time.monotonic() < deadline
+                found += self._threads(child, kernel, self._dumped(child) if is_asked else [])
         return found
 
-    def _threads(self, child: int, kernel: Kernel) -> list[Thread]:
+    def _threads(self, child: int, kernel: Kernel, dumped: Sequence[Dumped]) -> list[Thread]:
         state, percent = kernel.words(child)
         name = os.path.basename((command_line(child) or [""])[0]) or "a process"
-        shown = [self.view.frames(each.frames) for each in self._dumped(child)]
+        shown = [self.view.frames(each.frames) for each in dumped]
         found = [Thread(name, False, child, state, percent, frames) for frames in shown if frames]
         return found or [Thread(name, False, child, state, percent, ())]
 

@@ -17,6 +17,9 @@ PHASES = {
     "leave_value": "the function has returned, and its value is being stored",
     "leave_exception": "the function has raised an exception, which is being stored",
 }
+ANSWERS = "_answer"
+"""The function of `control.py` that does what it was asked for."""
+
 _NATIVE = re.compile(r"\.(?:so[0-9.]*|c|cc|cpp|cxx|h|hpp)$")
 _AROUND_THREADS = frozenset({"_bootstrap", "_bootstrap_inner", "run"})
 
@@ -106,6 +109,11 @@ class View:
         state, percent = kernel.words(native)
         name = "main" if is_main else str(named.get("name") or dumped.name or "without a name")
         return [Thread(name, is_main, None, state, percent, frames)]
+
+    def is_answering(self, threads: Sequence[Dumped]) -> bool:
+        """Whether the thread that listens is at something that it was asked for."""
+        listening = (each.frames for each in threads if each.ident == self._control["ident"])
+        return any(frame.function == ANSWERS for frames in listening for frame in frames)
 
     def phase(self, threads: Sequence[Dumped]) -> str:
         """Return what is done with the function where it is not what runs; empty where it is."""

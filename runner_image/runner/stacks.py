@@ -32,9 +32,13 @@ NAMES_SECONDS = 1.0
 MEASURED_SECONDS = 0.2
 """For how long the use of processors is looked at, at least."""
 
+SPY_SECONDS = 5.0
+"""How long py-spy may take."""
+
 KEEPS_LOCK = (
     "no Python code can run in this process: a thread in native code keeps Python's lock (GIL)"
 )
+IS_BUSY = "what answers for its threads' names does something else that it was asked for"
 LEFT_BEHIND = "the call is over, and its process waits for what the function has left running"
 
 
@@ -113,9 +117,11 @@ def take(door: Door, *, limit_seconds: float = LIMIT_SECONDS) -> Stacks:
         Thread(f"task {each['name']}", False, None, "", None, view.frames(_frames(each)))
         for each in asked.tasks
     ]
-    threads += Children(door, control, view, spy).threads(children, passed)
-    notes = _notes(door, asked, view.phase(dumped), dumped)
-    return Stacks(door.host, time.time(), door.worker, how, notes, tuple(threads))
+    threads += Children(door, control, view, spy).threads(children, passed, limit_seconds)
+    notes = _notes(asked.is_held, view, dumped)
+    if not view.phase(dumped) and read_outcome(door.directory):
+        notes.append(LEFT_BEHIND)
+    return Stacks(door.host, time.time(), door.worker, how, tuple(notes), tuple(threads))
 
 
 class _Asked(NamedTuple):
@@ -150,7 +156,7 @@ def _dump(
     limit_seconds: float,
 ) -> tuple[str, list[Dumped]]:
     """Return the threads of the function's process, and what has told of them."""
-    seen = spied(spy, door.worker, limit_seconds) if spy else None
+    seen = spied(spy, door.worker, min(SPY_SECONDS, limit_seconds)) if spy else None
     if seen:
         return PROGRAM, seen
     try:
@@ -168,12 +174,18 @@ def _why(error: Exception, threads: Mapping[int, ThreadTime]) -> str:
     return str(error)
 
 
-def _notes(door: Door, asked: _Asked, phase: str, dumped: Sequence[Dumped]) -> tuple[str, ...]:
-    notes = [KEEPS_LOCK] if asked.is_held else []
-    notes += [f"the thread {each.name!r} keeps it" for each in dumped if notes and each.has_lock]
-    if phase or read_outcome(door.directory):
-        notes.append(phase or LEFT_BEHIND)
-    return tuple(notes)
+def _notes(is_held: bool, view: View, dumped: Sequence[Dumped]) -> list[str]:
+    """Return what is to be said of a process besides what its threads do.
+
+    Args:
+        is_held: Whether it could not tell its threads' names.
+        view: What is shown of it.
+        dumped: Its threads.
+    """
+    notes = [IS_BUSY if view.is_answering(dumped) else KEEPS_LOCK] if is_held else []
+    notes += [f"the thread {each.name!r} keeps it" for each in dumped if is_held and each.has_lock]
+    phase = view.phase(dumped)
+    return [*notes, phase] if phase else notes
 
 
 def _frames(task: Mapping[str, Any]) -> list[Frame]:

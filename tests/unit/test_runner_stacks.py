@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from kinetic_flows.runner_image.runner.door import Entrance, open_door
-from kinetic_flows.runner_image.runner.dumped_stacks import Frame, parse_dump
+from kinetic_flows.runner_image.runner.dumped_stacks import Dumped, Frame, parse_dump
 from kinetic_flows.runner_image.runner.spied_stacks import parse_spied
 from kinetic_flows.runner_image.runner.stack_view import View
-from kinetic_flows.runner_image.runner.stacks import LEFT_BEHIND
+from kinetic_flows.runner_image.runner.stacks import IS_BUSY, KEEPS_LOCK, LEFT_BEHIND, _notes
 
 from loopback.tools import find_tool
 from runner_jobs import RUN_ID, Job, wait_until
@@ -228,6 +228,18 @@ def test_native_functions_are_shown_beneath_pythons_and_those_around_them_are_no
         Frame("load", "/home/ada/data.py", 10, "", is_project=True),
         Frame("pause", libc, None),
     )
+
+
+def test_a_lock_is_not_blamed_where_the_runner_is_at_something_else(tmp_path: Path) -> None:
+    task = {"workspace": str(tmp_path), "root": "", "packages": None}
+    view = View("/tmp/runner.pyz", task, {"main": 5, "ident": 6}, {}, 7)
+    at, function = "/tmp/runner.pyz/_kinetic_runner/control.py", Frame("f", "app.py", 1)
+    main = Dumped(5, (function,), "MainThread", has_lock=True)
+    listens = Dumped(6, (Frame("_listen", at, 70),))
+    answers = Dumped(6, (Frame("_listen", at, 75), Frame("_answer", at, 80), function))
+    assert _notes(True, view, [main, listens]) == [KEEPS_LOCK, "the thread 'MainThread' keeps it"]
+    assert _notes(True, view, [main, answers])[0] == IS_BUSY
+    assert _notes(False, view, [main, listens]) == []
 
 
 def test_where_py_spy_may_not_look_faulthandler_tells(start: Start, tmp_path: Path) -> None:
