@@ -27,7 +27,7 @@ BEGAN = 1_760_000_000.0
 def a_document(**changes: Any) -> dict[str, Any]:
     """Return what a runner writes of a host with two GPUs, over two minutes."""
     chips = [
-        (ChipReading(used, GIB, 80 * GIB), ChipReading(used, GIB, 80 * GIB))
+        (ChipReading(used, GIB, 80 * GIB, None, 50.0), ChipReading(used, GIB, 80 * GIB, None, 50.0))
         for used in (90.0, 30.0)
     ]
     readings = [
