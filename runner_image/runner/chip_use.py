@@ -4,35 +4,29 @@
   busy, for the last seconds (`nvmlDeviceGetSamples`), so that what was done between two looks
   counts. A process of its own asks it (`nvml.py`).
 - TPUs: no process that has none of their device files open does anything with them; of the one
-  that has, libtpu's metrics server tells (`tpu_metrics.py`).
+  that has, libtpu's metrics server tells (`tpu_metrics.py`), and its monitoring library of the
+  tensor cores (`tensor_cores.py`).
 
 What cannot be told is unknown, and never taken for idle.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import select
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
+from .chip_asking import Asker
 from .contract import DEVICES_VARIABLE
 from .nvml import ASK
 from .readings import ChipReading
+from .tensor_cores import TensorCores
 from .tpu_metrics import NoServer, TpuChips, metric_ports, read_chips
 
 BUSY, IDLE, UNKNOWN = "busy", "idle", "unknown"
 ANSWER_SECONDS = 60.0
 """How long NVIDIA's driver may take to answer before that is spoken of."""
-
-WAIT_SECONDS = 2.0
-"""How long it is waited for at once: other readings are not to wait for it."""
 
 _TPU_FILES = re.compile(r"/dev/(?:accel|vfio/)[0-9]+")
 
@@ -62,40 +56,22 @@ class GpuUse:
     chips = "GPU"
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", ASK],
-            env=dict(environ),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self._asked: float | None = None
+        self._asker = Asker(ASK, (), environ)
         self.name = ""
         """What the driver calls them; empty before it has answered."""
 
     def read(self) -> Use:
         """Ask, and wait a while for the answer, or go on waiting for one that has not come."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
         try:
-            if self._asked is None:
-                self._asked = time.monotonic()
-                stdin.write(b"\n")
-                stdin.flush()
-            if not select.select([stdout], [], [], WAIT_SECONDS)[0]:
-                is_long = time.monotonic() - self._asked >= ANSWER_SECONDS
-                why = f"the driver has not answered for {ANSWER_SECONDS:g} s" if is_long else ""
-                return Use(UNKNOWN, why)
-            answer = stdout.readline()
+            answer = self._asker.ask()
         except (OSError, ValueError) as error:
-            # Closed meanwhile, or who asked the driver has ended.
             return Use(UNKNOWN, str(error))
-        self._asked = None
-        if not answer:
-            return Use(UNKNOWN, "who asked the driver has ended")
-        return self._used(json.loads(answer))
+        if answer is not None:
+            return self._used(answer)
+        is_long = self._asker.waited_seconds >= ANSWER_SECONDS
+        return Use(
+            UNKNOWN, f"the driver has not answered for {ANSWER_SECONDS:g} s" if is_long else ""
+        )
 
     def _used(self, answer: Mapping[str, Any]) -> Use:
         if "gpus" not in answer:
@@ -111,14 +87,7 @@ class GpuUse:
 
     def close(self) -> None:
         """End the process that asks."""
-        self._process.kill()
-        # Within a driver that hangs it may not even end so.
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with suppress(OSError):
-                    stream.close()
+        self._asker.close()
 
 
 def _gpu_reading(gpu: Mapping[str, Any]) -> ChipReading:
@@ -146,6 +115,7 @@ class TpuUse:
     def __init__(self, environ: Mapping[str, str], root: str = "/") -> None:
         self._ports = metric_ports(environ)
         self._processes = os.path.join(root, "proc")
+        self._cores = TensorCores(environ, self._processes)
         self._has_answered = False
 
     def read(self) -> Use:
@@ -159,7 +129,7 @@ class TpuUse:
                 continue
             except (OSError, ValueError) as error:
                 problem = f"libtpu's metrics server at port {port}: {error}"
-        chips = tuple(chip for each in found for chip in _tpu_readings(each))
+        chips = self._with_cores([chip for each in found for chip in _tpu_readings(each)])
         cycles = [cycle for each in found for cycle in each.duty_cycles]
         if any(cycles):
             self._has_answered = True
@@ -172,6 +142,12 @@ class TpuUse:
             return Use(IDLE)
         return Use(UNKNOWN, "a process has the chips open, and serves no metrics of libtpu")
 
+    def _with_cores(self, chips: list[ChipReading]) -> tuple[ChipReading, ...]:
+        used = self._cores.read(len(chips)) if chips else []
+        return tuple(
+            chip._replace(tensor_core_percent=each) for chip, each in zip(chips, used, strict=True)
+        )
+
     def _without_work(self, cycles: list[float], chips: tuple[ChipReading, ...]) -> Use:
         # Before the first program is loaded there may be no numbers, and on other versions never.
         if cycles or self._has_answered:
@@ -180,7 +156,8 @@ class TpuUse:
         return Use(UNKNOWN, "libtpu says nothing of how busy the chips are", chips)
 
     def close(self) -> None:
-        """Do nothing: nothing is kept open."""
+        """End the process that asks."""
+        self._cores.close()
 
 
 def _tpu_readings(found: TpuChips) -> list[ChipReading]:

@@ -23,6 +23,7 @@ MUCH_BYTES = 20e6
 """What has to come in a second, of data, before chips are said to have waited for it."""
 
 FULL_SHARE = 0.9
+NEXT_TO_NO_CPUS = 0.05
 NO_DISK_BYTES = 1 << 30
 
 _CHIPS = {"gpu": ("GPU", "GPUs"), "tpu": ("TPU chip", "TPU chips")}
@@ -105,6 +106,9 @@ def _of_cpus(whole: Reading, cpus: float | None) -> Iterator[str]:
     if whole.cpus is None:
         return
     of = f" of {cpus:g}" if cpus else ""
+    if whole.cpus < NEXT_TO_NO_CPUS:
+        yield "its CPUs did next to nothing, in the mean"
+        return
     yield f"{whole.cpus:.1f}{of} CPUs were busy, in the mean"
 
 

@@ -37,7 +37,8 @@ DEPLOYED = '''
 
     if __name__ == "__main__":
         nightly = evaluate.deploy("nightly", parameters={"rate": 0.5}, cron="0 2 * * *")
-        print(nightly.id, wait_for_ever.deploy("once").run().url, wait_for_ever.submit().url)
+        measured = wait_for_ever.with_options(capture_env_vars=["KINETIC_METRICS"])
+        print(nightly.id, wait_for_ever.deploy("once").run().url, measured.submit().url)
 '''
 
 TRAINING = """
@@ -124,7 +125,7 @@ def test_a_person_watches_a_run_from_its_first_line_to_its_result(
 def test_a_deployment_runs_with_what_its_form_says_and_what_waits_ends_when_cancelled(
     project: Project, page: Page, worker: RunningWorker, prefect_api_url: str
 ) -> None:
-    deployed = project.python("deployed.py")
+    deployed = project.python("deployed.py", KINETIC_METRICS="0.2")
     assert deployed.returncode == 0, deployed.stderr
     deployment_id, waiting_url, called_url = deployed.stdout.split()
     ui = prefect_api_url.removesuffix("/api")
@@ -160,6 +161,10 @@ def test_a_deployment_runs_with_what_its_form_says_and_what_waits_ends_when_canc
     page.locator(".artifact-card").get_by_text("run", exact=True).click()
     expect(page.get_by_role("heading", name="How it went")).to_be_visible()
     expect(page.get_by_text("cancelled while the function ran").first).to_be_visible()
+    picture = page.get_by_alt_text("What the run used, over time")
+    picture.scroll_into_view_if_needed()
+    expect(picture).to_have_js_property("naturalWidth", 720)
+    keep_picture(page, "what-a-run-used")
 
 
 def _url_printed_by(script: subprocess.Popen[str]) -> str:

@@ -180,6 +180,37 @@ def test_memory_of_a_chip_is_that_of_its_cores(tmp_path: Path, metrics: MetricsS
     )
 
 
+LIBTPU = """
+class Metric:
+    def data(self):
+        return ["10.00", "20.00", "0.00", "80.00"]
+
+class tpumonitoring:
+    @staticmethod
+    def get_metric(name):
+        assert name == "tensorcore_util"
+        return Metric()
+"""
+
+
+@pytest.mark.parametrize(("source", "used"), [(LIBTPU, [15.0, 40.0]), ("", [None, None])])
+def test_tensor_cores_are_told_of_where_the_process_has_a_library_that_does(
+    tmp_path: Path, metrics: MetricsServer, source: str, used: list[float | None]
+) -> None:
+    metrics.duty_cycles = [50.0, 75.0]
+    reader = a_tpu(tmp_path, metrics.port, "/dev/accel0")
+    package = tmp_path / "site" / "libtpu"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "sdk.py").write_text(source)
+    maps = f"7f00-7f01 r-xp 00000000 fe:00 17                         {package}/libtpu.so\n"
+    (tmp_path / "proc" / "17" / "maps").write_text("7f00-7f01 rw-p 00000000 00:00 0\n" + maps)
+    try:
+        assert [chip.tensor_core_percent for chip in reader.read().chips] == used
+    finally:
+        reader.close()
+
+
 def test_a_server_that_knows_nothing_of_duty_cycles_is_unknown(
     tmp_path: Path, metrics: MetricsServer
 ) -> None:
