@@ -27,7 +27,7 @@ from kinetic_flows.runs.compare.bisect import (
     outcome_of,
     plan_bisect,
 )
-from kinetic_flows.runs.compare.changes import by_kind
+from kinetic_flows.runs.compare.changes import SCRIPT, by_kind
 from kinetic_flows.runs.compare.diff import diff_runs
 from kinetic_flows.runs.compare.judge import Judge, judge_for
 from kinetic_flows.runs.compare.named import named_run
@@ -163,10 +163,12 @@ def concluded(plan: BisectPlan, judge: Judge, found: Bisection, session: Session
     lines = [f"it is {names[0]}{kind}", moved, *_share(judge, before, after)]
     if change.kind == "code":
         diff = diff_runs(plan.good.subject.record, plan.bad.subject.record, session)
+        code = plan.bad.job.code
+        path = code.entry_module_file if code and change.name == SCRIPT else change.name
         lines += [
             f"\n{block}"
             for each in diff.files
-            if change.name in (each.path, each.before) and (block := file_block(each))
+            if path in (each.path, each.before) and (block := file_block(each))
         ]
     return "\n".join(lines)
 

@@ -125,7 +125,7 @@ def test_a_function_is_called_detached_looked_at_repeated_and_cancelled(
     assert cleaned["removed"] is False
 
 
-def test_runs_of_different_platforms_are_compared(
+def test_runs_of_different_platforms_are_compared_and_those_of_one_taken_apart(
     project: Project,
     command: Command,
     prefect_api_url: str,
@@ -134,16 +134,33 @@ def test_runs_of_different_platforms_are_compared(
 ) -> None:
     call = ("run", "cli_functions.py:divide", "--left", "9", "--json")
     here = _json(command(*call))["id"]
-    project.write({"added.py": "x = 1\n"})
-    with monkeypatch.context() as there:
-        for name, value in quick_cloud.environment.items():
-            there.setenv(name, value)
-        elsewhere = _json(command(*call))["id"]
-        told = _json(command("runs", "diff", here, elsewhere, "--json"))
-    assert [(each["path"], each["kind"]) for each in told["files"]] == [("added.py", "added")]
+    for name, value in quick_cloud.environment.items():
+        monkeypatch.setenv(name, value)
+    changed = FUNCTIONS.replace("return left / right", "return left * right")
+    project.write({"cli_functions.py": changed, "added.py": "x = 1\n"})
+    sys.modules.pop("cli_functions", None)
+    there = _json(command(*call))["id"]
+
+    told = _json(command("runs", "diff", here, there, "--json"))
+    assert [(each["path"], each["kind"]) for each in told["files"]] == [
+        ("added.py", "added"),
+        ("cli_functions.py", "changed"),
+    ]
     caller = [each for each in told["differences"] if each["name"] == "platform"]
     assert [(each["before"], each["after"]) for each in caller] == [("local", "gke")]
     assert {"arguments", "options"} <= set(told["same"])
+    code, _, err = command("runs", "bisect", here, there, "--yes")
+    assert (code, "runs of two platforms can be compared by `kinetic runs diff`" in err) == (
+        3,
+        True,
+    )
+
+    project.write({"cli_functions.py": FUNCTIONS})
+    sys.modules.pop("cli_functions", None)
+    before = _json(command(*call))["id"]
+    found = _json(command("runs", "bisect", before, there, "--yes", "--json"))
+    assert [each["name"] for each in found["found"]] == ["cli_functions.py"]
+    assert {each["verdict"] for each in found["replays"]} == {"good", "bad"}
 
 
 def test_ctrl_c_cancels_a_call_whose_value_is_wanted_as_a_document(

@@ -105,8 +105,8 @@ def versions_of_both(
     """
     if before.identity and before.identity == after.identity:
         return {}, {}
-    for known in ("of_lock", "of_page"):
-        old, new = getattr(before, known), getattr(after, known)
-        if old is not None and new is not None:
-            return old, new
-    return None
+    old, new = before.of_lock, after.of_lock
+    if old is not None and new is not None:
+        return old, new
+    old, new = before.of_page, after.of_page
+    return None if old is None or new is None else (old, new)
