@@ -94,8 +94,6 @@ def _add(archive: tarfile.TarFile, path: str, name: str) -> None:
         if member.islnk():
             member.type, member.linkname = tarfile.REGTYPE, ""
             member.size = os.stat(path).st_size
-        member.uid = member.gid = 0
-        member.uname = member.gname = ""
         if not member.isreg():
             archive.addfile(member)
             return
