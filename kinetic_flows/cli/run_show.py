@@ -46,10 +46,11 @@ def run_document(record: RunRecord, session: Session) -> dict[str, Any]:
     page = outputs_page(outputs_of(record))
     below = session.api.find_runs(RunQuery(parent=record.id)) if is_group(record) else []
     of_group = _of_group(record, below, session) if is_group(record) else {}
+    counted = below if is_group(record) else [record]
     return {
         **described(record, session.api.run_url(record.id)),
         **of_group,
-        "usage": usage_document(below or [record], session.settings.own_prices),
+        "usage": usage_document(counted, session.settings.own_prices),
         "states": [_state(each) for each in states],
         "retried_as": [each.id for each in repeats],
         "metrics": [] if of_group else _metrics(record, session),

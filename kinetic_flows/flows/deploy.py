@@ -63,7 +63,7 @@ from kinetic_flows.runs.deployment_objects import (
     prefix_of,
     remove_other_versions,
 )
-from kinetic_flows.runs.flow_run import secret_labels
+from kinetic_flows.runs.flow_run import hosts_label, secret_labels
 from kinetic_flows.runs.job_template import Prepared, job_template
 from kinetic_flows.runs.launch import in_session, worker_environment
 from kinetic_flows.runs.origin_labels import origin_labels
@@ -238,6 +238,7 @@ def describe_deployment(
             DISPATCH_LABEL: "worker",
             FUNCTION_LABEL: draft.name,
             ACCELERATOR_LABEL: draft.runs_on,
+            **hosts_label(draft),
             **({CANDIDATES_LABEL: pinned.candidates} if pinned.candidates else {}),
             **secret_labels(draft),
             JOB_LABEL: pinned.content_digest,

@@ -194,7 +194,7 @@ def run_labels(draft: Draft, membership: Membership, session: Session) -> dict[s
         FUNCTION_LABEL: draft.name,
         ACCELERATOR_LABEL: draft.runs_on,
         **({SLICES_LABEL: draft.accelerator.slices} if draft.accelerator.slices > 1 else {}),
-        **({HOSTS_LABEL: hosts} if (hosts := draft.call.options.hosts or 1) > 1 else {}),
+        **hosts_label(draft),
         PLATFORM_LABEL: session.platform.name,
         OUTPUTS_LABEL: session.outputs_root,
         **secret_labels(draft),
@@ -202,6 +202,12 @@ def run_labels(draft: Draft, membership: Membership, session: Session) -> dict[s
     if membership.index is not None:
         labels |= {PARENT_LABEL: membership.parent or "", INDEX_LABEL: membership.index}
     return labels
+
+
+def hosts_label(draft: Draft) -> dict[str, int]:
+    """Return the label that tells on how many nodes with CPUs or GPUs a run is; none for one."""
+    hosts = draft.call.options.hosts or 1
+    return {HOSTS_LABEL: hosts} if hosts > 1 else {}
 
 
 def secret_labels(draft: Draft) -> dict[str, str]:

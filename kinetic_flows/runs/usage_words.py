@@ -48,6 +48,8 @@ def _time_rows(usage: Usage) -> Iterator[tuple[str, str]]:
 
 def cost_words(usage: Usage) -> str:
     """Say what it cost: `about $4.32, an estimate by Google's list prices ...`."""
+    if not usage.running_seconds:
+        return ""
     if usage.usd is None:
         unknown = next(each.name for each in usage.running if each.usd is None)
         return no_price(unknown)

@@ -208,6 +208,12 @@ def test_a_group_has_used_what_its_runs_have() -> None:
     )
 
 
+def test_what_has_not_begun_is_told_without_money() -> None:
+    waiting = usage_of(a_run(started=None, ended=None), {}, after(300))
+    assert list(dict(usage_rows(waiting))) == ["chips"]
+    assert usage_document([], {})["words"] == {}
+
+
 def test_runs_of_which_no_price_is_known_say_just_that() -> None:
     total = report([a_run("cpu")], {}, "function").total
     assert dict(sum_rows(total)) == {

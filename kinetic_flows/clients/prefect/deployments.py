@@ -45,7 +45,7 @@ class NewDeployment:
     description: str
     version: str
     tags: tuple[str, ...]
-    labels: Mapping[str, str | bool]
+    labels: Mapping[str, str | int]
     parameters: Mapping[str, Any]
     parameter_schema: Mapping[str, Any]
     schedules: tuple[DeploymentScheduleCreate, ...]
