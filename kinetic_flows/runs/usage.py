@@ -161,7 +161,7 @@ def _last_start(record: RunRecord, until: datetime) -> float:
         return 0.0
     since = record.labels.get(SINCE_LABEL)
     if isinstance(since, int | float):
-        return max(until.timestamp() - since, 0.0) if since else 0.0
+        return max(until.timestamp() - since, 0.0)
     pulled = timings_of(record).get("pull", 0.0)
     return max((until - record.started).total_seconds(), 0.0) + pulled
 

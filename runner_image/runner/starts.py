@@ -10,10 +10,19 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .contract import DEVICES_VARIABLE, Fault, start_end_object, start_object
+from .contract import (
+    DEVICES_VARIABLE,
+    Fault,
+    candidates_object,
+    claim_object,
+    round_object,
+    start_end_object,
+    start_object,
+    starts_prefix,
+)
 from .course import elapsed
 from .stores import BucketStore, DirectoryStore
 
@@ -95,7 +104,9 @@ class Starts:
         return self._store.read(self._object(number)) is not None
 
     def tell_end(self, number: int) -> None:
-        """Leave when a start ended that was stopped from outside."""
+        """Leave when a start ended that was stopped from outside, on the first host."""
+        if self._host:
+            return
         try:
             data = json.dumps({"ended": time.time()}).encode()
             self._store.put_if_absent(start_end_object(self._prefix, number), data)
@@ -103,44 +114,61 @@ class Starts:
             # Its time then counts until the next one begins.
             return
 
-    def seconds_before(self, number: int) -> float:
+    def seconds_before(self, number: int, until: float | None = None) -> float:
         """Return for how long the starts before one had their host, as far as that was told.
 
         A start that left no end counts until the next one began.
 
         Args:
             number: The start.
+            until: When the last of them had ended, in seconds since 1970; None for this moment.
         """
         began = [self._moment(self._object(each), "started") for each in range(number)]
-        total, following = 0.0, time.time()
+        total, following = 0.0, time.time() if until is None else until
         for each in reversed(range(number)):
             since = began[each]
             if since is None:
                 continue
-            until = self._moment(start_end_object(self._prefix, each), "ended") or following
-            total += max(min(until, following) - since, 0.0)
+            ended = self._moment(start_end_object(self._prefix, each), "ended") or following
+            total += max(min(ended, following) - since, 0.0)
             following = since
         return total
 
-    def labels(self, number: int, launched: Launched) -> dict[str, float | str]:
+    def seconds(self, until: float) -> float:
+        """Return for how long all starts had their host that have begun here.
+
+        Args:
+            until: When the last of them had ended, in seconds since 1970.
+        """
+        number = 0
+        while self.has_begun(number):
+            number += 1
+        return self.seconds_before(number, until)
+
+    def labels(self, number: int, launched: Launched, run_id: str) -> dict[str, float | str]:
         """Return the labels of a run whose function is begun again.
 
         Args:
             number: The start that begins.
             launched: What it is on.
+            run_id: The run.
         """
-        used = {launched.used_label: round(self.seconds_before(number), 3)} if number else {}
-        return {**used, SINCE_LABEL: round(time.time(), 3)}
+        used = dict(self._of_rounds(launched.round, run_id))
+        if number:
+            used[launched.used_label] = self.seconds_before(number)
+        told = {label: round(seconds, 3) for label, seconds in used.items()}
+        return {**told, SINCE_LABEL: round(time.time(), 3)}
 
-    def labels_left(self, number: int, launched: Launched) -> dict[str, float | str]:
-        """Return the labels of a run that goes on elsewhere, or perhaps here once more.
-
-        Args:
-            number: The start that ends.
-            launched: What it was on.
-        """
-        self.tell_end(number)
-        return {launched.used_label: round(self.seconds_before(number + 1), 3), SINCE_LABEL: 0.0}
+    def _of_rounds(self, before: int, run_id: str) -> Iterator[tuple[str, float]]:
+        """Return for how long the rounds before one had the accelerators that claimed them."""
+        listed = self._read(candidates_object(run_id)).get("candidates") if before else None
+        for number in range(before):
+            candidate = self._read(claim_object(run_id, number)).get("candidate")
+            began = self._moment(round_object(run_id, number + 1), "began")
+            if listed is not None and candidate is not None and began is not None:
+                starts = Starts(self._store, starts_prefix(run_id, number), self._host)
+                launched = Launched(listed[candidate]["accelerator"], number)
+                yield launched.used_label, starts.seconds(began)
 
     def on_page(
         self,
@@ -166,9 +194,17 @@ class Starts:
 
     def _moment(self, name: str, field: str) -> float | None:
         try:
-            return float(json.loads(self._store.read(name) or b"{}")[field])
-        except (ValueError, KeyError, TypeError, Fault):
+            return float(self._read(name)[field])
+        except (ValueError, KeyError, TypeError):
             return None
+
+    def _read(self, name: str) -> dict[str, Any]:
+        """Return a mark; an empty one where there is none, or it cannot be read."""
+        try:
+            found = json.loads(self._store.read(name) or b"{}")
+        except (ValueError, Fault):
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 def _chip_time(chips: int, seconds: float, job: Mapping[str, Any]) -> str:

@@ -177,7 +177,8 @@ class Supervisor:
             # An end of its own leaves a result, and nothing starts again after it.
             reason = "its process was ended from outside, and starts again"
         if self._host == 0 and self._restarts:
-            self._reporter.label(self._marks.labels(self._attempt, self._launched))
+            again = self._marks.labels(self._attempt, self._launched, self._job["run_id"])
+            self._reporter.label(again)
         if self._host == 0 and reason:
             payload = {"reason": reason, "restarts": self._restarts}
             self._reporter.tell("preempted", str(self._restarts), payload)
@@ -188,7 +189,7 @@ class Supervisor:
             watch.set()
             if self._interrupts.is_terminated:
                 self._slice.tell_stopped(self._attempt)
-                self._tell_left()
+                self._marks.tell_end(self._attempt)
 
     def _is_to_start_again(self, ending: Ending) -> bool:
         """Whether the slice starts again because of what happened to another host."""
@@ -317,16 +318,9 @@ class Supervisor:
         self._output.say(f"{message}: the run goes on with a larger accelerator of its list")
         self._stored(partial(claims.move_on, message))
         self._slice.tell_stopped(self._attempt, "ran out of memory")
-        self._tell_left()
+        self._marks.tell_end(self._attempt)
         self._reporter.finish(None)
         return EXIT_MOVED_ON
-
-    def _tell_left(self) -> None:
-        """Tell for how long this start had its chips, where the run may go on on others."""
-        if self._host == 0 and self._claims:
-            self._reporter.label(self._marks.labels_left(self._attempt, self._launched))
-        elif self._host == 0:
-            self._marks.tell_end(self._attempt)
 
     def _stored(self, store: Callable[[], Stored]) -> Stored:
         return store_patiently(

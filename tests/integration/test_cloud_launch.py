@@ -380,6 +380,10 @@ def test_a_preempted_run_goes_on_as_one_flow_run(
     [event] = preemptions(api, record.id)
     assert event["resource"]["kinetic.accelerator"].endswith(":spot")
     assert event["payload"]["restarts"] == 1
+    labels = api.read_run(record.id).labels
+    assert labels["kinetic.seconds.since"] > record.started.timestamp()
+    (held,) = (labels[name] for name in labels if name.startswith("kinetic.seconds.used.0."))
+    assert 0 < held < labels["kinetic.seconds.since"] - record.started.timestamp() + 60
 
 
 def test_a_wait_that_is_too_long_ends_with_its_reason_everywhere(

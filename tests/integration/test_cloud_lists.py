@@ -26,6 +26,7 @@ from kinetic_flows.runs.candidates import starting
 from kinetic_flows.runs.candidates.rounds import Rounds
 from kinetic_flows.runs.reconcile import reconcile
 from kinetic_flows.runs.session import own_session
+from kinetic_flows.runs.usage import usage_of
 from loopback.kubernetes.node_groups import node_group
 from loopback.quick_cloud import QuickCloud, a_quick_cloud
 
@@ -116,6 +117,14 @@ def accelerator(run: kinetic.Run) -> str:
     """Return what a run's label says that it runs on."""
     with own_session(NullProgress()) as session:
         return str(session.api.read_run(run.id).labels[ACCELERATOR_LABEL])
+
+
+def used_by(run: kinetic.Run) -> list[str]:
+    """Return which accelerators a run has used, in the order of its starts."""
+    with own_session(NullProgress()) as session:
+        usage = usage_of(session.api.read_run(run.id), {})
+    assert all(each.seconds > 0 and each.usd for each in usage.running)
+    return [each.name for each in usage.running]
 
 
 def before_launch(run: kinetic.Run[Any]) -> kinetic.Run[Any]:
@@ -261,6 +270,7 @@ def test_a_host_out_of_memory_goes_on_with_a_larger_accelerator(
     assert run.result(timeout_seconds=60) == 2
     (said,) = [line for line in run.logs() if line.startswith("l4: ")]
     assert said.endswith("; l4x2, which has more memory, is tried")
+    assert used_by(run) == ["l4", "l4x2"]
 
 
 def test_a_sweep_runs_each_input_on_what_can_be_had(

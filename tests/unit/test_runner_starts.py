@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kinetic_flows.runner_image.runner.candidates import Launch
@@ -65,15 +66,47 @@ def test_marks_that_are_gone_or_no_marks_count_nothing(tmp_path: Path) -> None:
     assert _starts(tmp_path).seconds_before(2) == 0.0
 
 
-def test_a_first_start_of_a_later_round_has_nothing_before_it_there(tmp_path: Path) -> None:
-    told = _starts(tmp_path).labels(0, Launched("l4", 2))
+def _put(root: Path, name: str, what: Any) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(what))
+
+
+def test_a_later_round_tells_what_was_used_before_it(tmp_path: Path) -> None:
+    now, run = time.time(), f"runs/{RUN_ID}"
+    names = ("l4:spot", "l4", "h100")
+    _put(tmp_path, f"{run}/candidates.json", {"candidates": [{"accelerator": n} for n in names]})
+    _put(tmp_path, f"{run}/rounds/0/claim.json", {"candidate": 0})
+    _put(tmp_path, f"{run}/rounds/0/attempts/0/started.json", {"started": now - 1000})
+    _put(tmp_path, f"{run}/rounds/0/attempts/0/ended.json", {"ended": now - 900})
+    _put(tmp_path, f"{run}/rounds/1/round.json", {"began": now - 800})
+    _put(tmp_path, f"{run}/rounds/1/claim.json", {"candidate": None, "why": "given up"})
+    _put(tmp_path, f"{run}/rounds/2/round.json", {"began": now - 700})
+    _put(tmp_path, f"{run}/rounds/2/claim.json", {"candidate": 1})
+    _put(tmp_path, f"{run}/rounds/2/attempts/0/started.json", {"started": now - 650})
+    _put(tmp_path, f"{run}/rounds/3/round.json", {"began": now - 600})
+    starts = Starts(DirectoryStore(str(tmp_path)), f"{RUN_ID}/rounds/3", 0)
+    told = starts.labels(0, Launched("h100", 3), RUN_ID)
+    since = told.pop(SINCE_LABEL)
+    assert since == pytest.approx(now, abs=5)
+    assert told == {
+        "kinetic.seconds.used.0.l4:spot": pytest.approx(100, abs=0.01),
+        "kinetic.seconds.used.2.l4": pytest.approx(50, abs=0.01),
+    }
+
+
+def test_rounds_whose_objects_are_no_marks_count_nothing(tmp_path: Path) -> None:
+    _put(tmp_path, f"runs/{RUN_ID}/candidates.json", [])
+    _put(tmp_path, f"runs/{RUN_ID}/rounds/0/claim.json", {"candidate": 0})
+    told = _starts(tmp_path).labels(0, Launched("l4", 1), RUN_ID)
     assert list(told) == [SINCE_LABEL]
 
 
-def test_what_is_left_for_another_accelerator_holds_nothing(tmp_path: Path) -> None:
-    _mark(tmp_path, 0, "started", started=time.time() - 50)
-    told = _starts(tmp_path).labels_left(0, Launched("l4:spot", 1))
-    assert told == {"kinetic.seconds.used.1.l4:spot": pytest.approx(50, abs=5), SINCE_LABEL: 0.0}
+def test_what_a_process_is_on_its_job_says_or_its_launch() -> None:
+    assert Launched.of({"launch": {"accelerator": "l4"}}, None) == Launched("l4", 0)
+    assert Launched.of({"launch": None}, None) == Launched("", 0)
+    launch = Launch(3, 1, "h100", moves_on=False)
+    assert Launched.of({}, launch) == Launched("h100", 3)
 
 
 def test_a_page_says_for_how_long_the_chips_were_had(tmp_path: Path) -> None:
@@ -88,13 +121,6 @@ def test_a_page_says_for_how_long_the_chips_were_had(tmp_path: Path) -> None:
     assert starts.on_page(1, {"hosts": 1}, {}, lambda: "- memory: 1 GB") == "- memory: 1 GB"
     one = {"KINETIC_DEVICES": "gpu:1"}
     assert starts.on_page(0, {"hosts": 1}, one, str).startswith("- 1 chip for 0.")
-
-
-def test_what_a_process_is_on_its_job_says_or_its_launch() -> None:
-    assert Launched.of({"launch": {"accelerator": "l4"}}, None) == Launched("l4", 0)
-    assert Launched.of({"launch": None}, None) == Launched("", 0)
-    launch = Launch(3, 1, "h100", moves_on=False)
-    assert Launched.of({}, launch) == Launched("h100", 3)
 
 
 def test_a_run_that_starts_again_tells_for_how_long_it_had_its_host(

@@ -134,16 +134,6 @@ def test_a_run_of_a_list_has_used_each_accelerator_that_it_was_on() -> None:
     assert usage_of(_with(run, labels), {}).usd is None, "one of the prices is not known"
 
 
-def test_a_run_that_was_stopped_for_good_holds_nothing_more() -> None:
-    run = a_run("tpu-v6e-8", ended=7200, state="CRASHED")
-    labels = {
-        **run.labels,
-        "kinetic.seconds.used.0.tpu-v6e-8": 900.0,
-        "kinetic.seconds.since": 0.0,
-    }
-    assert usage_of(_with(run, labels), {}).running_seconds == 900.0
-
-
 def test_a_run_is_told_in_words() -> None:
     assert dict(usage_rows(usage_of(a_run(), {}))) == {
         "chips": "8 for 1h00m: 8.00 chip-hours; waited 10m00s for them: 1.33 more",

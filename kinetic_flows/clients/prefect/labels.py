@@ -86,7 +86,7 @@ USED_LABEL = f"{SECONDS_LABEL}used."
 round of its list and the accelerator: `runner_image/runner/starts.py`."""
 
 SINCE_LABEL = f"{SECONDS_LABEL}since"
-"""Label of such a run: since when its last start has them, in seconds since 1970; 0 for none."""
+"""Label of such a run: since when its last start has them, in seconds since 1970."""
 
 HOSTS_LABEL = "kinetic.hosts"
 """Label of a run on several nodes with CPUs or GPUs: how many."""
