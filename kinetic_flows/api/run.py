@@ -335,7 +335,8 @@ def _check_store(record: RunRecord, session: Session) -> None:
         ConfigurationError: They are.
     """
     there, here = record.labels.get(STORE_LABEL), store_label(session.platform)
-    if there != here and not is_preparing(record):
+    was_never_launched = there is None and record.is_final
+    if there != here and not is_preparing(record) and not was_never_launched:
         raise ConfigurationError(
             f"run {record.id} has its objects in {there}, and the settings here say {here}",
             value=there,

@@ -28,6 +28,9 @@ Row = tuple[str, str]
 MAX_HOSTS = 8
 """Of how many hosts it is shown what they have used."""
 
+ENDED_BADLY = ("Crashed", "Failed", "TimedOut")
+"""States of runs of which there is something to explain."""
+
 MAX_RUNS = 200
 """How many runs of a group are shown, the newest first."""
 
@@ -172,6 +175,8 @@ def _places(document: Mapping[str, Any]) -> Iterator[Row]:
         if document["outputs"]:
             yield "its files", f"kinetic runs outputs {document['id']}"
         yield "its output", f"kinetic runs logs {document['id']}"
+        if document["state"] in ENDED_BADLY:
+            yield "its end", f"kinetic runs why {document['id']}"
         if document["started"] and not document["ended"]:
             yield "what it does", f"kinetic runs stacks {document['id']}"
 

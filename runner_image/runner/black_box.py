@@ -82,7 +82,10 @@ def document_of(
         start: How often the run was started before.
         place: The pod or machine, as it calls itself.
     """
+    from .error_lines import errors_in
+
     code = ending.fields.get("exit_code")
+    errors, counts = errors_in(output.noted)
     return {
         "version": VERSION,
         "run_id": run_id,
@@ -97,8 +100,8 @@ def document_of(
         "signal": signal_name(-code) if isinstance(code, int) and code < 0 else "",
         "out_of_memory": ending.out_of_memory,
         "lines": [line[:LINE_CHARACTERS] for line in output.recent],
-        "errors": output.errors.document(),
-        "error_counts": output.errors.counts,
+        "errors": errors,
+        "error_counts": counts,
         **ending.seen,
     }
 

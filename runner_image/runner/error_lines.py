@@ -1,6 +1,8 @@
 """Lines of a run's output that tell of a fault below the function, such as of a driver or a chip.
 
-They may scroll away long before the run ends, so the first and the last of each kind are kept.
+They may scroll away long before the run ends, so those that may be such are kept for their words
+alone (`noted_lines.py`); which of them are, is found out when a black box is made.
+
 What they say comes from:
 
 - NVIDIA's driver, whose Xid messages the kernel logs (https://docs.nvidia.com/deploy/xid-errors/),
@@ -15,7 +17,7 @@ What they say comes from:
 from __future__ import annotations
 
 import re
-import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 LINE_CHARACTERS = 500
@@ -29,53 +31,71 @@ class _Kind(NamedTuple):
     Attributes:
         name: What it is called in a black box.
         words: One of them stands in every such line; looked for first, as that is cheap.
-        pattern: What such a line looks like.
+        pattern: What such a line looks like; compiled when a line has one of the words, as most
+            runs have none.
     """
 
     name: str
     words: tuple[str, ...]
-    pattern: re.Pattern[str]
-
-
-def _kind(name: str, words: tuple[str, ...], pattern: str) -> _Kind:
-    return _Kind(name, words, re.compile(pattern))
+    pattern: str
 
 
 KINDS = (
-    _kind("xid", ("Xid",), r"NVRM: Xid|\bXid\b\D{0,40}\d+"),
-    _kind(
+    _Kind("xid", ("Xid",), r"NVRM: Xid|\bXid\b\D{0,40}\d+"),
+    _Kind(
         "chip_memory",
         ("out of memory", "OutOfMemory", "OUT_OF_MEMORY", "RESOURCE_EXHAUSTED", "memory space hbm"),
         r"(?:CUDA|HIP)(?: error:)? out of memory|CUDA_ERROR_OUT_OF_MEMORY"
         r"|torch\.(?:cuda\.)?OutOfMemory"
         r"|RESOURCE_EXHAUSTED.*(?i:memory|allocat|hbm)|[Rr]an out of memory in memory space hbm",
     ),
-    _kind(
+    _Kind(
         "nccl",
-        ("NCCL", "nccl"),
+        (
+            "NCCL WARN",
+            "NCCL error",
+            "NCCL failure",
+            "ncclSystemError",
+            "ncclRemoteError",
+            "ncclInternalError",
+            "ncclUnhandledCudaError",
+            "atchdog caught",
+            "ProcessGroupNCCL",
+        ),
         r"NCCL WARN|NCCL (?:error|failure)|nccl\w*Error|[Ww]atchdog caught collective"
         r"|ProcessGroupNCCL.*(?:[Tt]imeout|[Tt]imed out|terminat)",
     ),
-    _kind(
+    _Kind(
         "cuda",
-        ("CUDA", "cuda", "CUDNN", "CUBLAS"),
+        (
+            "CUDA error",
+            "CUDA_ERROR",
+            "cudaError",
+            "CUDNN_STATUS",
+            "CUBLAS_STATUS",
+            "ncorrectable",
+        ),
         r"CUDA error|CUDA_ERROR_(?!OUT_OF_MEMORY)[A-Z_]+|cudaError(?!OutOfMemory)[A-Z]\w+"
         r"|CUDNN_STATUS_(?!SUCCESS)[A-Z_]+|CUBLAS_STATUS_(?!SUCCESS)[A-Z_]+"
         r"|[Uu]ncorrectable (?:ECC|NVLink) error",
     ),
-    _kind(
+    _Kind(
         "tpu",
         (
-            "TPU",
-            "libtpu",
             "ICI",
-            "ici_",
+            "unhealthy",
             "slice health",
             "egascale",
-            "MegaScale",
-            "ensorcore",
-            "HBM",
+            "egaScale",
             "initialize backend",
+            "libtpu",
+            "TPU initialization",
+            "TPU driver",
+            "TPU backend",
+            "already in use",
+            "ensorcore",
+            "ensorCore",
+            "HBM",
         ),
         r"\bICI\b.*(?i:error|fail|down|unhealthy|lost|timeout|timed out|reset)"
         r"|(?i:unhealthy|failed|bad).*\bICI\b|slice health check (?:failed|error)|slice .*unhealthy"
@@ -85,34 +105,42 @@ KINDS = (
         r"|[Tt]ensor[Cc]ore.*(?i:halted|hung|hang|timed out|error)"
         r"|HBM.*(?i:uncorrectable|ecc error)",
     ),
-    _kind(
+    _Kind(
         "lost_process",
-        ("oordination", "heartbeat", "Barrier", "peer", "rank", "task:"),
+        (
+            "oordination",
+            "eartbeat",
+            "arrier timed out",
+            "by peer",
+            "by remote peer",
+            "unhealthy",
+            "ranks",
+        ),
         r"(?:unhealthy|stopped sending heartbeats|[Hh]eartbeat (?:timeout|timed out))"
         r"|[Cc]oordination [Ss]ervice.*(?i:error|fail|abort|unavailable|shut)"
         r"|[Bb]arrier timed out|[Cc]onnection (?:closed|reset) by (?:remote )?peer"
         r"|[Ss]ome (?:NCCL|of the).*ranks? .*(?:failed|exited)",
     ),
-    _kind(
+    _Kind(
         "disk",
         ("No space left", "quota exceeded", "ENOSPC"),
         r"No space left on device|[Dd]isk quota exceeded|\bENOSPC\b",
     ),
-    _kind(
+    _Kind(
         "shared_memory",
         ("shared memory", "Bus error", "</torch_"),
         r"out of shared memory|insufficient shared memory"
         r"|unable to (?:open|resize|allocate) shared memory"
         r"|Bus error|unable to write to file </torch_",
     ),
-    _kind(
+    _Kind(
         "host_memory",
         ("bad_alloc", "Cannot allocate memory", "MemoryError", "Killed process", "Out of memory"),
         r"std::bad_alloc|Cannot allocate memory|\bMemoryError\b|Out of memory: Kill"
         r"|Killed process \d+",
     ),
-    _kind("python_fatal", ("Fatal Python error",), r"Fatal Python error: .+"),
-    _kind(
+    _Kind("python_fatal", ("Fatal Python error",), r"Fatal Python error: .+"),
+    _Kind(
         "abort",
         (
             "terminate called",
@@ -126,64 +154,37 @@ KINDS = (
         r"|malloc.*corrupted|double free or corruption|stack smashing detected"
         r"|Assertion [`'].*failed",
     ),
-    _kind("illegal_instruction", ("llegal instruction",), r"[Ii]llegal instruction"),
+    _Kind("illegal_instruction", ("llegal instruction",), r"[Ii]llegal instruction"),
 )
 """In the order in which a line is held against them."""
-
-_WORDS = tuple(dict.fromkeys(word for kind in KINDS for word in kind.words))
 
 
 def kind_of(line: str) -> str | None:
     """Return what kind of fault a line tells of; None for any other line."""
-    if not any(word in line for word in _WORDS):
-        return None
     for kind in KINDS:
-        if any(word in line for word in kind.words) and kind.pattern.search(line):
+        if any(word in line for word in kind.words) and re.search(kind.pattern, line):
             return kind.name
     return None
 
 
-class ErrorLines:
-    """The lines of note of one run, in the order they came; of each kind the first and the last."""
+def errors_in(lines: Iterable[str]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Return the lines that tell of faults, in their order, and how many there are of each kind.
 
-    def __init__(self) -> None:
-        self._first: dict[str, list[dict[str, Any]]] = {}
-        self._last: dict[str, list[dict[str, Any]]] = {}
-        self._counts: dict[str, int] = {}
-        self._number = 0
+    Args:
+        lines: Lines of a run's output.
 
-    def note(self, line: str) -> None:
-        """Take a line that was printed or logged."""
+    Returns:
+        Of each kind the first and the last lines, as JSON values; and the numbers.
+    """
+    found: dict[str, list[tuple[int, str]]] = {}
+    for number, line in enumerate(lines):
         kind = kind_of(line)
-        if kind is None:
-            return
-        self._number += 1
-        self._counts[kind] = self._counts.get(kind, 0) + 1
-        entry = {
-            "kind": kind,
-            "line": line.strip()[:LINE_CHARACTERS],
-            "at": round(time.time(), 3),
-            "number": self._number,
-        }
-        first = self._first.setdefault(kind, [])
-        if len(first) < FIRST:
-            first.append(entry)
-            return
-        last = self._last.setdefault(kind, [])
-        last.append(entry)
-        del last[:-LAST]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many lines there were of each kind."""
-        return dict(self._counts)
-
-    def document(self) -> list[dict[str, Any]]:
-        """Return what was kept, as JSON values, in the order it came."""
-        kept = [
-            entry
-            for lines in (self._first, self._last)
-            for entries in lines.values()
-            for entry in entries
-        ]
-        return sorted(kept, key=lambda entry: entry["number"])
+        if kind is not None:
+            found.setdefault(kind, []).append((number, line.strip()[:LINE_CHARACTERS]))
+    kept = [
+        (number, {"kind": kind, "line": line})
+        for kind, told in found.items()
+        for number, line in dict.fromkeys((*told[:FIRST], *told[-LAST:]))
+    ]
+    counts = {kind: len(told) for kind, told in found.items()}
+    return [entry for _, entry in sorted(kept, key=lambda each: each[0])], counts

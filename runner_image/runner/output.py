@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from .error_lines import ErrorLines
 from .marks import (
     HIDDEN,
     MAX_RECORD_BYTES,
@@ -23,6 +22,7 @@ from .marks import (
     decoded_record,
 )
 from .masks import Masks
+from .noted_lines import NotedLines
 from .shown_paths import ShownPaths
 
 TAIL_LINES = 20
@@ -123,8 +123,8 @@ class Output:
         self._guard = threading.Lock()
         self.heard = 0.0
         """When the worker has last printed or logged anything, by the monotonic clock."""
-        self.errors = ErrorLines()
-        """Lines that tell of a fault below the function."""
+        self.noted = NotedLines()
+        """Lines that may tell of a fault below the function."""
 
     @property
     def tail(self) -> list[str]:
@@ -206,13 +206,13 @@ class Output:
             lines = record.text.splitlines()
             self._recent.extend(lines)
             for line in lines:
-                self.errors.note(line)
+                self.noted.take(line)
         self._on_entry(record.message, record.level, record.name)
 
     def _take(self, line: str, logger: str) -> None:
         self._recent.append(line)
         if logger != RUNNER_LOGGER:
-            self.errors.note(line)
+            self.noted.take(line)
         self._on_entry(line, INFO, logger)
 
     def _echo(self, data: bytes) -> None:

@@ -207,6 +207,11 @@ TABLE: dict[str, tuple[Evidence, str, str]] = {
         "deadline",
         "The Job was ended after its deadline.",
     ),
+    "not launched": (
+        failed(status="", is_launched=False, message="no lock can be made: x is not to be had"),
+        "never_launched",
+        "It was never launched: no lock can be made: x is not to be had.",
+    ),
     "no node": (
         crashed(
             status="",

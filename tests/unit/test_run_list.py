@@ -187,7 +187,10 @@ def test_everything_about_a_run_is_shown_in_an_order() -> None:
     assert "called by  ann@mill" in lines
     assert "Job  https://console" in lines
     assert not [line for line in lines if "\x1b" in line]
-    assert lines[-1] == f"its output  kinetic runs logs {FAILED.id}"
+    assert lines[-2:] == [
+        f"its output  kinetic runs logs {FAILED.id}",
+        f"its end  kinetic runs why {FAILED.id}",
+    ]
 
 
 def test_of_a_run_that_goes_on_it_is_said_how_to_see_what_it_does() -> None:

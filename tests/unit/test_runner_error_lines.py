@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from kinetic_flows.runner_image.runner.error_lines import FIRST, LAST, ErrorLines, kind_of
+from kinetic_flows.runner_image.runner.error_lines import FIRST, KINDS, LAST, errors_in, kind_of
+from kinetic_flows.runner_image.runner.noted_lines import FAULT_WORDS, NOTED_LINES
+from kinetic_flows.runner_image.runner.output import Output
 
 FAULTS = {
     "NVRM: Xid (PCI:0000:3b:00): 79, pid=1234, GPU has fallen off the bus.": "xid",
@@ -55,14 +57,25 @@ def test_an_ordinary_line_tells_of_none(line):
 
 
 def test_of_many_lines_of_a_kind_the_first_and_the_last_are_kept():
-    lines = ErrorLines()
-    for number in range(100):
-        lines.note(f"NCCL WARN number {number}")
-    lines.note("No space left on device " + "x" * 2_000)
-    kept = lines.document()
+    printed = [f"NCCL WARN number {number}" for number in range(100)]
+    kept, counts = errors_in(["epoch 1", *printed, "No space left on device " + "x" * 2_000])
     told = [entry["line"].split()[-1] for entry in kept[:-1]]
     assert told == ["0", "1", "2", "3", "96", "97", "98", "99"]
     assert len(told) == FIRST + LAST
     assert kept[-1]["kind"] == "disk"
     assert len(kept[-1]["line"]) == 500
-    assert lines.counts == {"nccl": 100, "disk": 1}
+    assert counts == {"nccl": 100, "disk": 1}
+    assert [each["line"] for each in errors_in(printed[:5])[0]] == printed[:5]
+
+
+def test_output_keeps_what_may_tell_of_one_however_much_is_printed():
+    assert set(FAULT_WORDS) == {word for kind in KINDS for word in kind.words}
+    output = Output(lambda *_: None)
+    output.say("CUDA error: what the runner itself says does not count")
+    for number in range(1_000):
+        output.tell(f"NCCL WARN number {number}", 20, "train")
+        output.tell("an ordinary line", 20, "train")
+    noted = [line.rpartition(" ")[2] for line in output.noted]
+    assert noted == [
+        str(number) for number in (*range(NOTED_LINES), *range(1_000 - NOTED_LINES, 1_000))
+    ]

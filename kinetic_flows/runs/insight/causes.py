@@ -15,6 +15,7 @@ from kinetic_flows.runs.insight.outside_causes import (
     disturbed,
     ended_by_cluster,
     lost_host,
+    never_launched,
     never_started,
 )
 from kinetic_flows.runs.insight.process_causes import (
@@ -37,6 +38,7 @@ from kinetic_flows.runs.insight.stuck_causes import (
 )
 
 RULES: tuple[Rule, ...] = (
+    never_launched,
     disturbed,
     ended_by_cluster,
     never_started,

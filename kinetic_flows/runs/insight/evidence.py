@@ -94,6 +94,7 @@ class Evidence:
         state: The name of its state in Prefect.
         state_type: The type of that state.
         message: The state's message.
+        is_launched: Whether anything was started for it.
         status: Its result's status; empty where it left none.
         exit_code: The exit code that its result has; None for none.
         boxes: What its hosts saw last, by their numbers.
@@ -106,6 +107,7 @@ class Evidence:
     state: str = ""
     state_type: str = ""
     message: str = ""
+    is_launched: bool = True
     status: str = ""
     exit_code: int | None = None
     boxes: tuple[BlackBox, ...] = ()

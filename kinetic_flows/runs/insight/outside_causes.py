@@ -157,6 +157,20 @@ def ended_by_cluster(evidence: Evidence) -> Finding | None:
     )
 
 
+def never_launched(evidence: Evidence) -> Finding | None:
+    """Say that the run failed before anything was started for it."""
+    if evidence.is_launched:
+        return None
+    first, *more = evidence.message.strip().splitlines() or [""]
+    why = first.rstrip(".: ")
+    return Finding(
+        cause="never_launched",
+        sentence=f"It was never launched: {why}." if why else "It was never launched.",
+        evidence=tuple(line.strip() for line in more),
+        hint="what its client did before is in the run's log, and its steps are on its page",
+    )
+
+
 def never_started(evidence: Evidence) -> Finding | None:
     """Say why a run's container never ran, or why it found no node."""
     waited = re.search(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from kinetic_flows.clients.prefect.labels import STORE_LABEL
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core.errors import KineticError, StoreError
 from kinetic_flows.core.job import RunTicket
@@ -27,6 +28,7 @@ from kinetic_flows.runs.settle import ticket_of
 
 SHOWN_LINES = 8
 SHOWN_NODES = 6
+_NOT_BEGUN = ("never_launched", "never_started", "unknown")
 UNEVENTFUL = ("returned", "cancelled", "not_over")
 
 
@@ -122,7 +124,8 @@ def evidence_of(platform: Platform, run: RunTicket, record: RunRecord) -> Eviden
     status, exit_code, message = "", None, record.message
     boxes: tuple[BlackBox, ...] = ()
     facts, hosts = ProcessFacts(), 1
-    if record.is_final and record.state_type not in ("COMPLETED", "CANCELLED"):
+    is_launched = STORE_LABEL in record.labels or bool(record.deployment_id)
+    if is_launched and record.is_final and record.state_type not in ("COMPLETED", "CANCELLED"):
         try:
             envelope = read_result(platform.store, run)
         except StoreError:
@@ -149,6 +152,7 @@ def evidence_of(platform: Platform, run: RunTicket, record: RunRecord) -> Eviden
         state=record.state_name,
         state_type=record.state_type,
         message=message,
+        is_launched=is_launched or not record.is_final,
         status=status,
         exit_code=exit_code,
         boxes=boxes,
@@ -158,7 +162,7 @@ def evidence_of(platform: Platform, run: RunTicket, record: RunRecord) -> Eviden
 
 def _silent(known: Evidence, found: Finding) -> Iterator[str]:
     """Say which hosts left nothing."""
-    if not known.boxes and not known.facts.ends and found.cause in ("never_started", "unknown"):
+    if not known.boxes and not known.facts.ends and found.cause in _NOT_BEGUN:
         return
     missing = [host for host in range(known.hosts) if known.box(host) is None]
     if missing and (known.boxes or known.hosts == 1):
