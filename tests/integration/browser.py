@@ -11,12 +11,21 @@ from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
-    *("--disable-gpu-compositing", "--disable-gpu-rasterization", "--disable-software-rasterizer"),
 ]
+UNDRAWN = [
+    *("--disable-gpu", "--disable-gpu-compositing"),
+    *("--disable-gpu-rasterization", "--disable-software-rasterizer"),
+]
+DRAWN = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+"""What draws timelines where there is no graphics card, slowly: for pictures alone."""
+
 PATIENCE_MILLISECONDS = 60_000
+LINGER_MILLISECONDS = 60_000
+DRAWN_MILLISECONDS = 5_000
 WIDE: ViewportSize = {"width": 1280, "height": 860}
+LONG: ViewportSize = {"width": 1280, "height": 1380}
 NARROW: ViewportSize = {"width": 600, "height": 860}
 STAND_STILL = """
     document.addEventListener("DOMContentLoaded", () => {
@@ -36,7 +45,8 @@ def open_page() -> Iterator[Page]:
     """Open an empty page of a headless Chromium."""
     expect.set_options(timeout=PATIENCE_MILLISECONDS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        drawing = DRAWN if os.environ.get(PICTURES_VARIABLE) else UNDRAWN
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *drawing])
         page = browser.new_page(viewport=WIDE, color_scheme="light")
         page.set_default_timeout(PATIENCE_MILLISECONDS)
         page.add_init_script(STAND_STILL)
@@ -48,7 +58,22 @@ def keep_picture(page: Page, name: str) -> None:
     """Take a picture of a page, kept where somebody asked for it."""
     directory = os.environ.get(PICTURES_VARIABLE)
     if directory:
+        page.wait_for_timeout(DRAWN_MILLISECONDS)
         page.screenshot(path=Path(directory) / f"{name}.png", animations="disabled")
+
+
+def linger(page: Page) -> None:
+    """Wait until there is something to be seen in pictures, where somebody asked for them."""
+    if os.environ.get(PICTURES_VARIABLE):
+        page.wait_for_timeout(LINGER_MILLISECONDS)
+
+
+@contextmanager
+def lengthened(page: Page) -> Iterator[None]:
+    """Make a page as long as what it shows of a run, in this block."""
+    page.set_viewport_size(LONG)
+    yield
+    page.set_viewport_size(WIDE)
 
 
 @contextmanager

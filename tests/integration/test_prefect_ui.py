@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import keep_picture, narrowed, open_page, open_tab
+from browser import keep_picture, lengthened, linger, narrowed, open_page, open_tab
 from playwright.sync_api import Page, expect
 from prefect_workers import RunningWorker
 from projects import Project, make_project
@@ -42,7 +42,7 @@ DEPLOYED = '''
 '''
 
 TRAINING = """
-    import os, time
+    import os, signal, time
     from pathlib import Path
 
     import kinetic
@@ -53,14 +53,23 @@ TRAINING = """
         for epoch in range(epochs):
             loss *= 1 - learning_rate
             print(f"epoch {epoch}: loss {loss:.3f}", flush=True)
+        kept = []
         while not Path(os.environ["GATE"]).exists():
+            kept.append(bytes(200_000))
+            sum(range(20_000 * (len(kept) % 100)))
             time.sleep(0.1)
         return loss
+
+    @kinetic.run(accelerator="cpu", requirements=[])
+    def crash() -> None:
+        print("a library of C goes wrong", flush=True)
+        os.kill(os.getpid(), signal.SIGSEGV)
 
     if __name__ == "__main__":
         run = train.submit(0.1, 3)
         print(run.url, flush=True)
         print(run.result())
+        print(crash.submit().url, flush=True)
 """
 
 
@@ -88,7 +97,7 @@ def project(
     )
 
 
-def test_a_person_watches_a_run_from_its_first_line_to_its_result(
+def test_a_person_watches_a_run_from_its_first_line_to_its_result_and_sees_why_one_crashed(
     project: Project, page: Page, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -96,7 +105,10 @@ def test_a_person_watches_a_run_from_its_first_line_to_its_result(
     page.goto(_url_printed_by(script))
     expect(page.get_by_text("Running", exact=True).first).to_be_visible()
     expect(page.get_by_text("epoch 2: loss 0.729")).to_be_visible()
-    keep_picture(page, "run-while-it-runs")
+    keep_picture(page, "timeline-of-a-call")
+    with lengthened(page):
+        keep_picture(page, "run-while-it-runs")
+    linger(page)
     gate.touch()
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
     for tag in ("kinetic", "cpu", "bundled"):
@@ -113,13 +125,24 @@ def test_a_person_watches_a_run_from_its_first_line_to_its_result(
         expect(page.get_by_role("heading", name=section)).to_be_visible()
     expect(page.get_by_text("train(learning_rate=0.1, epochs=3)").first).to_be_visible()
     expect(page.get_by_text("CPU only").first).to_be_visible()
-    keep_picture(page, "what-a-run-is")
+    with lengthened(page):
+        keep_picture(page, "what-a-run-is")
     page.goto(run_page)
     for step in ("lock-dependencies", "build-image", "upload-code", "launch train"):
         open_tab(page, "Task Runs")
         expect(page.get_by_text(step, exact=True).first).to_be_visible()
-    keep_picture(page, "timeline-of-a-call")
-    assert script.communicate(timeout=60)[0].splitlines()[-1].startswith("0.729")
+    value, crashed_url = script.communicate(timeout=60)[0].splitlines()[-2:]
+    assert value.startswith("0.729")
+
+    page.goto(crashed_url)
+    expect(page.get_by_text("Crashed", exact=True).first).to_be_visible()
+    open_tab(page, "Artifacts")
+    page.locator(".artifact-card").get_by_text("run", exact=True).click()
+    for section in ("What ran", "How it went", "Why it ended", "Details"):
+        expect(page.get_by_role("heading", name=section)).to_be_visible()
+    expect(page.get_by_text("SIGSEGV").first).to_be_visible()
+    with lengthened(page):
+        keep_picture(page, "why-a-run-ended")
 
 
 def test_a_deployment_runs_with_what_its_form_says_and_what_waits_ends_when_cancelled(
