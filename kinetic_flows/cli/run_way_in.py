@@ -210,7 +210,9 @@ def _enter(run: LiveRun, host: int, command: tuple[str, ...]) -> int:
         **({} if reads else {"lifeline": True}),
     }
     started = run.command(host, (ENTER, json.dumps(options), *command))
-    return run.access.attach(run.key, host, started, terminal=terminal, reads=reads)
+    code = run.access.attach(run.key, host, started, terminal=terminal, reads=reads)
+    # As shells say that a signal has ended it.
+    return code if code >= 0 else 128 - code
 
 
 def _is_terminal(stream: Any) -> bool:

@@ -15,6 +15,10 @@ import pytest
 from projects import Project, make_project
 
 from kinetic_flows.cli.main import main
+from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.progress import NullProgress
+from kinetic_flows.runs.insight.beside import ask, ask_all
+from kinetic_flows.runs.session import own_session
 from terminals import Terminal
 
 FUNCTIONS = """
@@ -89,7 +93,10 @@ def test_a_run_is_entered_copied_from_and_to_and_its_port_is_forwarded(
     a_command_has_its_environment(command, run.id)
     a_shell_is_like_one(run.id)
     files_are_copied(command, run.id, tmp_path)
-    a_port_is_forwarded(run.id, int(ready.read_text()))
+    if "KUBECONFIG" in os.environ:
+        # A run on this machine has its ports.
+        a_port_is_forwarded(run.id, int(ready.read_text()))
+        what_is_not_there_is_told(command, run.id, tmp_path)
     stop.touch()
     run.result()
     code, out, err = command("runs", "exec", run.id, "--", "true")
@@ -103,9 +110,6 @@ def a_command_has_its_environment(command: Command, run_id: str) -> None:
     said = "echo $SET_BY_FUNCTION $KINETIC_RUN_ID; ls weights; echo wrong >&2; exit 3"
     code, out, err = command("runs", "exec", run_id[:8], "--", "sh", "-c", said)
     assert (code, out, err) == (3, f"yes {run_id}\nlast.bin\n", "wrong\n")
-    code, out, err = command("runs", "exec", run_id, "--host", "1", "--", "true")
-    assert (code, out) == (2, "")
-    assert "has no host 1\n  hint: it has one, host 0" in err
 
 
 def a_shell_is_like_one(run_id: str) -> None:
@@ -144,12 +148,25 @@ def files_are_copied(command: Command, run_id: str, tmp_path: Path) -> None:
     assert (code, told["files"], told["bytes"], told["skipped"]) == (0, 1, 5, [])
     assert told["path"].endswith("/weights/note.txt")
     assert command("runs", "exec", run_id, "--", "cat", "weights/note.txt")[1] == "noted"
+
+
+def what_is_not_there_is_told(command: Command, run_id: str, tmp_path: Path) -> None:
+    code, out, err = command("runs", "exec", run_id, "--host", "1", "--", "true")
+    assert (code, out) == (2, "")
+    assert "has no host 1\n  hint: it has one, host 0" in err
     code, _, err = command("runs", "cp", f"{run_id}:nothing", str(tmp_path))
     assert code == 2
     assert "there is nothing at nothing (in " in err
     code, _, err = command("runs", "cp", str(tmp_path / "nothing"), f"{run_id}:")
     assert code == 2
     assert "there is nothing at " in err
+    with own_session(NullProgress()) as session:
+        record = session.api.read_run(run_id)
+        with pytest.raises(UsageError, match="is of an earlier version, and knows no fly"):
+            ask(session, record, 0, "fly", limit_seconds=30)
+        (answer,) = ask_all(session, record, "fly", limit_seconds=30)
+    assert (answer.host, answer.told) == (0, {})
+    assert "knows no fly" in answer.why_not
 
 
 def a_port_is_forwarded(run_id: str, port: int) -> None:
