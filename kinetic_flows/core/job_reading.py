@@ -18,6 +18,7 @@ from kinetic_flows.core.job import (
 )
 from kinetic_flows.core.job_parts import (
     CandidateSpec,
+    CostLimit,
     DataSpec,
     DebugSpec,
     ObjectRef,
@@ -70,6 +71,7 @@ def _read_template(found: Mapping[str, Any]) -> JobTemplate:
             "secrets": tuple(SecretSpec(**each) for each in found.get("secrets", ())),
             "output": OutputSpec(**found["output"]) if found.get("output") else None,
             "candidate": CandidateSpec(**found["candidate"]) if found.get("candidate") else None,
+            "cost": CostLimit(**found["cost"]) if found.get("cost") else None,
             "debug": _read_debug(found.get("debug")),
             "drives": ObjectRef(**found["drives"]) if found.get("drives") else None,
         }

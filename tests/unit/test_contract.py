@@ -54,7 +54,7 @@ from kinetic_flows.core.envelope import (
     open_result,
     seal_result,
 )
-from kinetic_flows.core.job_parts import CandidateSpec
+from kinetic_flows.core.job_parts import CandidateSpec, CostLimit
 from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.platforms.gke import names
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
@@ -306,6 +306,7 @@ def test_both_sides_write_to_the_same_places_of_a_store_on_disk(tmp_path: Path) 
 
 
 TEMPLATE = job.JobTemplate(
+    cost=CostLimit(hourly=21.6, limit=50.0),
     name="train",
     python="3.11",
     runner=job.ObjectRef(name="x", sha256=job.sha256_hex(b""), size_bytes=0),

@@ -149,6 +149,7 @@ def test_every_other_end_has_its_own_error(status: str, error: type[Exception], 
     [
         ("it ran longer than 3 s", "raise timeout_seconds"),
         ("its chips did nothing for 600 s: no GPU was used", "raise idle_timeout_seconds"),
+        ("it has cost about $50.00 by the prices that are known, and max", "raise max_cost"),
         ("host 1: its chips did nothing for 600 s: no GPU", "raise idle_timeout_seconds"),
     ],
 )
