@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as some
 
 from kinetic_flows.core.envelope import ResultEnvelope, ResultHeader
 from kinetic_flows.core.errors import UsageError
-from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.job import JobTemplate, RunTicket
+from kinetic_flows.core.job_parts import ObjectRef, Sha256
 from kinetic_flows.runs.compare.judge import (
     FailureJudge,
     NumberJudge,
@@ -20,6 +22,7 @@ from kinetic_flows.runs.compare.judge import (
     judge_for,
     number_of,
 )
+from kinetic_flows.runs.compare.mixtures import identity_of
 from kinetic_flows.runs.compare.search import Verdict, halvings, most_runs, next_step
 
 GOOD, BAD, BROKEN = Verdict.GOOD, Verdict.BAD, Verdict.BROKEN
@@ -175,3 +178,20 @@ def test_a_metric_that_is_not_there_is_answered_with_those_that_are() -> None:
         judge_for(_outcome(value), raised, "accuracy")
     assert refused.value.hint == "leave out --metric to find out what makes it fail"
     assert found_in(7, "a") is None
+
+
+def test_calls_of_a_deployment_are_told_apart_by_their_parameters() -> None:
+    digest = Sha256("0" * 64)
+    job = JobTemplate(
+        name="train",
+        python="3.11",
+        runner=ObjectRef(name="runner", sha256=digest, size_bytes=1),
+        code=None,
+        payload_sha256=digest,
+        payload_size_bytes=1,
+        takes_parameters=True,
+    )
+    same = identity_of(job, {"rate": 0.1, "steps": 2})
+    assert identity_of(job, {"steps": 2, "rate": 0.1}) == same
+    assert identity_of(job, {"rate": 0.2, "steps": 2}) != same
+    assert identity_of(replace(job, retries=1), {"rate": 0.1, "steps": 2}) != same

@@ -260,20 +260,25 @@ class BisectRun:
             self.on_start(count, ticket)
 
         try:
-            return self._awaited(mixtures.start(mixture, name, note))
+            ticket = mixtures.start(mixture, name, note)
+            return self._awaited(ticket, is_launched=ticket.dispatch == "client")
         except BaseException as error:
             if interruption_in(error) is not None and told:
                 cancel(told[-1], self.session)
             raise
 
-    def _awaited(self, ticket: RunTicket) -> Outcome:
+    def _awaited(self, ticket: RunTicket, *, is_launched: bool = False) -> Outcome:
         """Wait for a run's end.
+
+        Args:
+            ticket: The run.
+            is_launched: Whether its process was started from here.
 
         Raises:
             RunCancelled: Somebody cancelled it.
         """
         try:
-            envelope = wait_for_run(ticket, self.session, NullProgress(), is_launched=False)
+            envelope = wait_for_run(ticket, self.session, NullProgress(), is_launched=is_launched)
         except RunCancelled:
             raise
         except RunError:

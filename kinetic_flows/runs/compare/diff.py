@@ -24,9 +24,10 @@ from kinetic_flows.runs.compare.packages import (
 )
 from kinetic_flows.runs.compare.results import result_fields
 from kinetic_flows.runs.compare.subject import Subject, look_at
-from kinetic_flows.runs.compare.usage import usage_differences, used_by
+from kinetic_flows.runs.compare.usage import ABOUT_THE_SAME, usage_differences, used_by
 from kinetic_flows.runs.session import Session
 
+LEAST_SECONDS = 1.0
 SHOWN = ("id", "name", "function", "state", "created", "started", "ended", "url")
 
 
@@ -151,21 +152,19 @@ def _results(one: Subject, other: Subject, unknown: dict[Section, str]) -> Itera
 
 def _times(one: Subject, other: Subject) -> Iterator[Difference]:
     for name, old, new in _phases(one, other):
-        if old is None or new is None or abs(old - new) >= max(1.0, 0.1 * max(old, new)):
+        if abs(old - new) >= max(LEAST_SECONDS, ABOUT_THE_SAME * max(old, new)):
+            note = by_how_much(str(old), str(new))
             yield Difference(
-                section="time",
-                name=name,
-                before=None if old is None else took(old),
-                after=None if new is None else took(new),
-                note=by_how_much(str(old), str(new)) if old and new else "",
+                section="time", name=name, before=took(old), after=took(new), note=note
             )
 
 
-def _phases(one: Subject, other: Subject) -> Iterator[tuple[str, float | None, float | None]]:
-    yield "took", one.told["seconds"], other.told["seconds"]
+def _phases(one: Subject, other: Subject) -> Iterator[tuple[str, float, float]]:
+    """Yield how long both runs took, all in all and for what both of them did."""
+    if one.told["seconds"] is not None and other.told["seconds"] is not None:
+        yield "took", one.told["seconds"], other.told["seconds"]
     old, new = one.told["timings"], other.told["timings"]
-    for phase in dict.fromkeys((*old, *new)):
-        yield phase, old.get(phase), new.get(phase)
+    yield from ((phase, took_old, new[phase]) for phase, took_old in old.items() if phase in new)
 
 
 def _callers(one: Subject, other: Subject) -> Iterator[Difference]:

@@ -30,7 +30,13 @@ from kinetic_flows.code.origin import caller
 from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import RunNotFoundError
-from kinetic_flows.core.job import JobTemplate, LaunchSpec, RunTicket
+from kinetic_flows.core.job import (
+    JobTemplate,
+    LaunchSpec,
+    RunTicket,
+    canonical_json,
+    sha256_hex,
+)
 from kinetic_flows.core.job_parts import ObjectRef
 from kinetic_flows.core.object_names import runner_object
 from kinetic_flows.runs.call_secrets import secret_values_again
@@ -128,7 +134,8 @@ class Mixtures:
         if SCRIPT in taken.get("code", ()):
             call = self._bad
         template = self._template(taken, call, tell)
-        return Mixture(template=template, call=call, identity=template.content_digest())
+        identity = identity_of(template, call.record.parameters)
+        return Mixture(template=template, call=call, identity=identity)
 
     def _template(
         self, taken: Mapping[Kind, set[str]], call: Side, tell: Callable[[str], None]
@@ -263,6 +270,17 @@ class Mixtures:
             JOB_LABEL: template.content_digest(),
             BISECT_LABEL: mixture.identity,
         }
+
+
+def identity_of(template: JobTemplate, parameters: Mapping[str, Any]) -> str:
+    """Return what tells a mixture from others.
+
+    Args:
+        template: Its job.
+        parameters: Its flow run's, which decide what a deployment's function is called with.
+    """
+    told = {"job": template.content_digest(), "parameters": repr(sorted(parameters.items()))}
+    return sha256_hex(canonical_json(told))
 
 
 def _of(side: Side, names: Sequence[str]) -> dict[str, Any]:
