@@ -105,7 +105,7 @@ def test_of_pods_that_took_too_long_the_one_is_named_that_was_stuck(
     printed = command(capsys, "runs", "why", run.id)
     assert re.match(named, printed)
     assert ", while hosts 0, 2, 3 waited for it in all_reduce (hanging.py:21), there in" in printed
-    assert "\nhosts\n  host 0: " in printed
+    assert "\nhosts\n  host" in printed
     told = json.loads(command(capsys, "runs", "why", run.id, "--json"))
     assert (told["cause"], told["host"], told["is_certain"]) == ("host_stuck", 1, False)
     assert told["unknown"] == []

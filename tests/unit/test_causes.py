@@ -603,7 +603,8 @@ def test_what_is_unknown_is_called_unknown():
     )
     told = str(found)
     assert "\nunknown\n  the events of its nodes" in told
-    assert "\nhosts\n  host 0: nothing is known\n  host 1: nothing is known\n" in told
+    assert "\nhosts\n  hosts 0, 1: nothing is known\n" in told
+    assert repr(found) == f"<Explanation exited: {found.sentence}>"
     assert "That is likely, and not certain." in told
 
 

@@ -106,19 +106,18 @@ def _as_told(evidence: Evidence, end: ProcessEnd) -> Finding:
     words = [each for each in evidence.facts.nodes if each.node == end.node]
     return Finding(
         cause=cause,
-        sentence=f"{evidence.who(end.host)} {_predicate(end.message)}.",
+        sentence=f"{evidence.who(end.host)} {predicate(end.message)}.",
         host=end.host,
         evidence=tuple(map(_shown, words)),
         hint=HINTS.get(cause, ""),
     )
 
 
-def _predicate(message: str) -> str:
+def predicate(message: str) -> str:
     """Return what is said of a pod, without the pod: hosts are counted over all slices here."""
-    subject, was, rest = message.rstrip(". ").partition(" was ")
-    if was and re.fullmatch(r"the pod|host \d+|it", subject):
-        return f"was {rest}"
-    return f"ended: {message}"
+    said = message.rstrip(". ")
+    found = re.fullmatch(r"(?:the pod|host \d+|it) ((?:was|ended) .*)", said, re.DOTALL)
+    return found[1] if found else f"ended: {said}"
 
 
 def lost_host(evidence: Evidence) -> Finding | None:
@@ -148,7 +147,7 @@ def ended_by_cluster(evidence: Evidence) -> Finding | None:
         return None
     end = next((each for each in evidence.last_ends.values() if each.cause == cause), None)
     sentence = (
-        f"{evidence.who(end.host)} {_predicate(end.message)}."
+        f"{evidence.who(end.host)} {predicate(end.message)}."
         if end and cause == "out_of_disk"
         else f"{message[:1].upper()}{message[1:]}."
     )

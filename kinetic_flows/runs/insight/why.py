@@ -22,6 +22,8 @@ from kinetic_flows.runs.insight.black_boxes import (
 from kinetic_flows.runs.insight.causes import explain
 from kinetic_flows.runs.insight.evidence import BlackBox, Evidence
 from kinetic_flows.runs.insight.finding import Finding
+from kinetic_flows.runs.insight.outside_causes import predicate
+from kinetic_flows.runs.insight.stack_names import in_words
 from kinetic_flows.runs.results import read_result
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import ticket_of
@@ -32,7 +34,7 @@ _NOT_BEGUN = ("never_launched", "never_started", "unknown")
 UNEVENTFUL = ("returned", "cancelled", "not_over")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Explanation:
     """Why a run ended, with what says so.
 
@@ -77,6 +79,9 @@ class Explanation:
 
     def __str__(self) -> str:
         return "\n".join(_lines(self, self._known))
+
+    def __repr__(self) -> str:
+        return f"<Explanation {self.cause}: {self.sentence}>"
 
 
 def why(session: Session, record: RunRecord) -> Explanation:
@@ -166,13 +171,8 @@ def _silent(known: Evidence, found: Finding) -> Iterator[str]:
         return
     missing = [host for host in range(known.hosts) if known.box(host) is None]
     if missing and (known.boxes or known.hosts == 1):
-        hosts = f"host {missing[0]}" if len(missing) == 1 else f"hosts {_listed(missing)}"
-        who = "the run" if known.hosts == 1 else hosts
+        who = "the run" if known.hosts == 1 else in_words(missing)
         yield f"what {who} saw last: nothing was left, as nothing is by what is killed at once"
-
-
-def _listed(hosts: list[int]) -> str:
-    return ", ".join(map(str, hosts))
 
 
 def _host(known: Evidence, host: int) -> dict[str, Any]:
@@ -219,11 +219,16 @@ def _section(title: str, lines: tuple[str, ...]) -> Iterator[str]:
 
 
 def _hosts(known: Evidence) -> Iterator[str]:
+    """Say how each host ended; those that ended alike at once."""
+    alike: dict[str, list[int]] = {}
     for host in range(known.hosts):
         box, end = known.box(host), known.last_ends.get(host)
-        ended = end.message if end and end.message else ""
+        ended = f"its pod {predicate(end.message)}" if end and end.message and end.node else ""
+        ended = ended or (end.message if end else "")
         own = f"{box.status.replace('_', ' ')}: {box.message}" if box and box.message else ""
-        yield f"host {host}: {'; '.join(filter(None, (own, ended))) or 'nothing is known'}"
+        text = "; ".join(filter(None, (own, ended))) or "nothing is known"
+        alike.setdefault(text, []).append(host)
+    return (f"{in_words(hosts)}: {text}" for text, hosts in alike.items())
 
 
 def _when(at: str) -> str:
