@@ -150,7 +150,8 @@ def shown(document: Mapping[str, Any]) -> str:
     from .markdown import code, text
 
     host = f"host {document['host']}: " if document["host"] else ""
-    parts = [f"{host}{text(document['message'] or document['status'])}"]
+    what = f"{document['type_name']}: " if document["status"] == "raised" else ""
+    parts = [f"{host}{text(what + (document['message'] or document['status']))}"]
     parts += [f"- {code(entry['line'][:200])}" for entry in document["errors"][-3:]]
     parts.append(f"\n{code('kinetic runs why ' + document['run_id'])} tells more.")
     return "\n".join(parts)

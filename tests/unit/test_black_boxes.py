@@ -10,7 +10,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from kinetic_flows.runner_image.runner.black_box import MOST_BYTES, encoded
+from kinetic_flows.runner_image.runner.black_box import MOST_BYTES, encoded, shown
 
 from kinetic_flows.core.object_names import BLACK_BOX
 from kinetic_flows.runs.insight.causes import explain
@@ -194,6 +194,14 @@ def test_what_a_function_raises_is_told_with_the_faults_of_its_output(tmp_path):
     found = why(job)
     assert (found.cause, found.sentence) == ("raised", "The function raised ValueError: 3.")
     assert found.evidence == ("NCCL WARN slow",)
+
+
+def test_a_page_says_what_the_host_knows_of_its_end():
+    document = {"host": 2, "run_id": RUN_ID, "status": "raised", "type_name": "ValueError"}
+    told = shown({**document, "message": "x", "errors": [{"kind": "nccl", "line": "NCCL WARN y"}]})
+    assert told == (
+        f"host 2: ValueError: x\n- `NCCL WARN y`\n\n`kinetic runs why {RUN_ID}` tells more."
+    )
 
 
 @pytest.mark.parametrize("source", ["def main():\n    return 3", "def main():\n    print('x' * 9)"])
