@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from kinetic_flows.runner_image.runner.chip_use import BUSY, IDLE, UNKNOWN, GpuU
 from kinetic_flows.runner_image.runner.readings import ChipReading
 
 from kinetic_flows.core.job import EXIT_RAISED
+from kinetic_flows.core.run_metrics import read_metrics
 from loopback.tools import find_tool
 from runner_jobs import Job
 
@@ -49,16 +52,43 @@ def gpu(tmp_path: Path, library: Path) -> Gpu:
     return Gpu(tmp_path, library)
 
 
-def test_a_run_whose_gpu_does_nothing_times_out_with_those_words(tmp_path: Path, gpu: Gpu) -> None:
+@pytest.mark.parametrize("metrics", ["5", "0"])
+def test_a_run_whose_gpu_does_nothing_times_out_with_those_words(
+    tmp_path: Path, gpu: Gpu, metrics: str
+) -> None:
     gpu.uses(0)
     job = Job(tmp_path / "store", WAITS, changes={"idle_timeout_seconds": 0.4})
-    ended = job.run(**gpu.environ)
+    ended = job.run(**gpu.environ, KINETIC_METRICS=metrics)
     message = "its chips did nothing for 0.4 s: no GPU was used since the function was called"
     assert ended.exit_code == EXIT_RAISED
     assert message in ended.output
     header = job.envelope().header
     assert (header.status, header.message) == ("timed_out", message)
     assert header.log_tail[0] == "waiting"
+
+
+def test_what_a_gpu_did_is_kept_with_the_run(tmp_path: Path, gpu: Gpu) -> None:
+    gpu.uses(40, 60)
+    go = tmp_path / "go"
+    source = (
+        "import os, time\n"
+        "def main():\n"
+        "    while not os.path.exists(os.environ['GO']):\n"
+        "        time.sleep(0.02)\n"
+    )
+    job = Job(tmp_path / "store", source)
+    environ = {**gpu.environ, "KINETIC_DEVICES": "gpu:2", "TMPDIR": str(tmp_path)}
+    runner = job.start(**environ, KINETIC_METRICS="0.1", GO=str(go))
+    while not list(tmp_path.glob("kinetic-*/metrics.json")):
+        assert runner.poll() is None
+        time.sleep(0.02)
+    go.touch()
+    assert runner.wait() == 0
+    (left,) = (job.root / "runs").glob("*/metrics/host-0.json")
+    host = read_metrics(json.loads(left.read_text()))
+    assert (host.chip_kind, host.chip_name) == ("gpu", "NVIDIA Stand-in")
+    assert (host.chips_used_percent, host.chip_memory_bytes) == (pytest.approx(50.0), 3 << 30)
+    assert host.words[0] == "the 2 GPUs were used 50 % of the time, from 40 % to 60 %"
 
 
 def test_a_gpu_that_cannot_be_read_ends_nothing_and_is_told_once(tmp_path: Path, gpu: Gpu) -> None:

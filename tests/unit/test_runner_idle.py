@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from kinetic_flows.runner_image.runner import chip_asking
 from kinetic_flows.runner_image.runner.chip_use import (
     BUSY,
     IDLE,
@@ -59,6 +60,33 @@ def test_a_machine_without_nvidias_library_is_unknown(tmp_path: Path) -> None:
         reader.close()
     assert use.state == UNKNOWN
     assert "libnvidia-ml.so.1" in use.why
+
+
+ANSWERS_LATE = """
+import os, sys, time
+for line in sys.stdin:
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.01)
+    print('{"late": true}', flush=True)
+"""
+
+
+def test_an_answer_that_is_late_is_waited_for_by_later_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chip_asking, "WAIT_SECONDS", 0.05)
+    asker = chip_asking.Asker(ANSWERS_LATE, [str(tmp_path / "go")], {})
+    try:
+        assert [asker.ask(), asker.ask()] == [None, None]
+        assert asker.waited_seconds >= 0.1
+        (tmp_path / "go").touch()
+        while (answer := asker.ask()) is None:
+            continue
+        assert (answer, asker.waited_seconds) == ({"late": True}, 0.0)
+    finally:
+        asker.close()
+    with pytest.raises(ValueError, match="closed file"):
+        asker.ask()
 
 
 def test_a_pause_of_the_chips_is_forgotten_when_they_are_used_again() -> None:
