@@ -6,14 +6,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from kinetic_flows.cli.documents import Json, print_json
-from kinetic_flows.cli.reading import require_something_to_read
+from kinetic_flows.cli.reading import anything_to_read, require_something_to_read
 from kinetic_flows.cli.tables import print_table
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core import option_values as check
@@ -87,9 +87,10 @@ def top(
         as_json: Print a JSON list, once: an object for each run, with its hosts.
     """
     check.seconds("--every-seconds", every)
-    require_something_to_read()
+    if run_id is not None:
+        require_something_to_read()
     sessions = KeptSession({})
-    looked = _look(sessions, run_id)
+    looked = _look(sessions, run_id) if anything_to_read() else []
     if as_json:
         print_json([_document(each) for each in looked])
     elif sys.stdout.isatty() and any(not each.record.is_final for each in looked):
@@ -117,7 +118,8 @@ def _records(session: Session, run_id: str | None) -> list[RunRecord]:
         if not is_group(record):
             return [record]
         group = record.id
-    return find_records(session, RunFilter(state="running", group=group), limit=MOST_RUNS)
+    found = find_records(session, RunFilter(state="running", group=group), limit=MOST_RUNS)
+    return [record for record in found if not is_group(record)]
 
 
 def _document(looked: Looked) -> dict[str, Any]:
@@ -127,17 +129,11 @@ def _document(looked: Looked) -> dict[str, Any]:
         "name": looked.record.shown_name,
         "state": looked.record.state_name,
         "hosts": [
-            {**host.summary(), "now": None if reading is None else _plain(reading)}
+            {**host.summary(), "now": None if reading is None else asdict(reading)}
             for host, reading in zip(looked.metrics.hosts, now, strict=True)
         ],
         "missing": {str(number): why for number, why in looked.metrics.missing.items()},
     }
-
-
-def _plain(reading: Reading) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(reading)
 
 
 # Tables

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core.artifact_store import ArtifactStore
-from kinetic_flows.core.errors import KineticError, ObjectNotFoundError
+from kinetic_flows.core.errors import KineticError, ObjectNotFoundError, in_a_sentence
 from kinetic_flows.core.object_names import METRICS, run_objects
 from kinetic_flows.core.run_metrics import HostMetrics, RunMetrics, read_metrics
 from kinetic_flows.core.run_page import WHAT_IT_USED
@@ -22,7 +22,7 @@ from kinetic_flows.runs.session import Session
 COMMAND = "metrics"
 """As `runner_image/runner/beside.py` has it."""
 
-ASK_SECONDS = 15.0
+ASK_SECONDS = 10.0
 """How long a host may take to say what it uses."""
 
 JUST_ENDED_SECONDS = 5.0
@@ -65,9 +65,9 @@ def _live(
         return {}, {}
     try:
         answers = ask_all(session, record, COMMAND, limit_seconds=ASK_SECONDS)
-    except KineticError:
+    except KineticError as error:
         # What was stored of it is there in any case.
-        return {}, {}
+        return {}, {0: in_a_sentence(error)}
     found = {each.host: _read(each.told) for each in answers if each.told.get("readings")}
     missing = {each.host: each.why_not or NOTHING_YET for each in answers}
     return {number: host for number, host in found.items() if host is not None}, missing
