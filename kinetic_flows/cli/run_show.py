@@ -179,6 +179,7 @@ def _places(document: Mapping[str, Any]) -> Iterator[Row]:
             yield "its end", f"kinetic runs why {document['id']}"
         if document["started"] and not document["ended"]:
             yield "what it does", f"kinetic runs stacks {document['id']}"
+            yield "a way in", f"kinetic runs shell {document['id']}"
 
 
 def _state(record: StateRecord) -> dict[str, Any]:

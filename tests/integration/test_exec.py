@@ -18,7 +18,7 @@ from kinetic_flows.core.errors import LaunchError, UsageError
 from kinetic_flows.core.launcher import Phase
 from kinetic_flows.platforms.gke.access import PodAccess
 from kinetic_flows.platforms.gke.watcher import NamespaceWatcher
-from loopback.kubernetes.access import Denial
+from loopback.kubernetes.access import TOKEN, Denial
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.idle import IdleRuntime
 from loopback.kubernetes.node_groups import NodeGroup
@@ -160,6 +160,19 @@ def test_who_may_not_is_told_what_grants_it(
     assert f"you may not {verb} pods/exec in namespace 'default'" in caught.value.message
     assert caught.value.hint is not None
     assert "--verb=get,create --resource=pods/exec,pods/portforward" in caught.value.hint
+
+
+def test_a_token_that_has_expired_is_read_anew(access: PodAccess, cluster: LoopbackCluster) -> None:
+    path = cluster.kubeconfig()
+    before, written = dict(cluster.access.users), path.read_text()
+    try:
+        cluster.access.users = {"another-token": "tester@example.com"}
+        path.write_text(written.replace(TOKEN, "another-token"))
+        assert run(access, "echo", "in")[1] == b"in\n"
+    finally:
+        cluster.access.users = before
+        path.write_text(written)
+    assert run(access, "echo", "in")[1] == b"in\n"
 
 
 @pytest.fixture

@@ -196,10 +196,11 @@ def test_everything_about_a_run_is_shown_in_an_order() -> None:
 def test_of_a_run_that_goes_on_it_is_said_how_to_see_what_it_does() -> None:
     running = replace(FAILED, state_type="RUNNING", state_name="Running", ended=None)
     document = {**described(running, "http://page"), "states": [], "retried_as": [], "pages": {}}
-    last = shown(
-        {**document, "facts": {}, "metrics": [], "usage": {"words": {}}}, NOW
-    ).splitlines()[-1]
-    assert last.strip() == f"what it does  kinetic runs stacks {FAILED.id}"
+    text = shown({**document, "facts": {}, "metrics": [], "usage": {"words": {}}}, NOW)
+    assert [line.strip() for line in text.splitlines()[-2:]] == [
+        f"what it does  kinetic runs stacks {FAILED.id}",
+        f"a way in  kinetic runs shell {FAILED.id}",
+    ]
 
 
 def test_what_a_group_was_started_with_is_no_argument_of_a_function() -> None:

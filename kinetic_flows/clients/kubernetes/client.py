@@ -226,6 +226,18 @@ class KubernetesClient:
             KubernetesRefused: The API server refuses.
             KubernetesUnreachable: It does not answer.
         """
+        try:
+            return await self._open_websocket(path, protocols)
+        except KubernetesRefused as refusal:
+            if refusal.status != HTTPStatus.UNAUTHORIZED:
+                raise
+        # As of requests: tokens expire.
+        await self._disconnect()
+        return await self._open_websocket(path, protocols)
+
+    async def _open_websocket(
+        self, path: str, protocols: tuple[str, ...]
+    ) -> aiohttp.ClientWebSocketResponse:
         api = await self._connected()
         url = re.sub("^http", "ws", self._host) + path
         try:
@@ -233,8 +245,6 @@ class KubernetesClient:
                 api, url, protocols=protocols, heartbeat_seconds=HEARTBEAT_SECONDS
             )
         except aiohttp.WSServerHandshakeError as error:
-            if error.status == HTTPStatus.UNAUTHORIZED:
-                await self._disconnect()
             raise KubernetesRefused(error.status, error.message, f"GET {path}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(error) from error
