@@ -52,9 +52,19 @@ class HostUse:
         directory: Where the run keeps its files.
         root: Where the file system's root is.
         process: The process that the run's others descend from; None for this one.
+        in_pod: Whether this is a pod, which has no processes but the run's, and of those who look
+            into it for a moment.
     """
 
-    def __init__(self, directory: str, root: str = "/", process: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: str,
+        root: str = "/",
+        process: int | None = None,
+        *,
+        in_pod: bool = False,
+    ) -> None:
+        self._in_pod = in_pod
         self._directory = directory
         self._root = root
         self._process = process or os.getpid()
@@ -121,7 +131,10 @@ class HostUse:
         own = {self._process, *_ancestors(self._process, parents)}
         processes = [int(each) for each in named.split() if each.isdigit()]
         return bool(processes) and all(
-            each in own or self._process in _ancestors(each, parents) for each in processes
+            each in own
+            or self._process in _ancestors(each, parents)
+            or (self._in_pod and _came_from_outside(each, parents))
+            for each in processes
         )
 
     def _memory_limit(self) -> int | None:
@@ -256,6 +269,11 @@ def _each_process(proc: str) -> Iterator[tuple[int, _Process]]:
 
 def _parents(proc: str) -> dict[int, int]:
     return {pid: each.parent for pid, each in _each_process(proc)}
+
+
+def _came_from_outside(process: int, parents: Mapping[int, int]) -> bool:
+    """Whether a process was put into the container, as `kubectl exec` does."""
+    return [process, *_ancestors(process, parents)][-1] != 1
 
 
 def _ancestors(process: int, parents: Mapping[int, int]) -> list[int]:

@@ -33,6 +33,9 @@ METRICS_VARIABLE = "KINETIC_METRICS"
 METRICS_FILE = "metrics.json"
 """Its name, in the directory that has the door: what is known so far."""
 
+POD_VARIABLE = "KUBERNETES_SERVICE_HOST"
+"""Every pod has it: https://kubernetes.io/docs/concepts/services-networking/service/."""
+
 FIRST_SECONDS = 1.0
 """How long a function has run before it is looked at: most that are shorter cost nothing."""
 
@@ -150,7 +153,8 @@ class Sampler:
 
         self._history = History(self._every_seconds or EVERY_SECONDS)
         if self._every_seconds:
-            self._host = HostUse(self._start.lasting).begin()
+            in_pod = POD_VARIABLE in self._start.environ
+            self._host = HostUse(self._start.lasting, in_pod=in_pod).begin()
         self._reader = reader_of(self._environ)
         try:
             # Asked now, so that what was before the function is not taken for its doing.

@@ -182,6 +182,15 @@ def test_a_cgroup_that_others_are_in_is_not_the_runs(tmp_path: Path) -> None:
     assert reading.network_received_bytes_per_second is None
 
 
+@pytest.mark.parametrize(("in_pod", "scope"), [(True, CONTAINER), (False, PROCESSES)])
+def test_who_looks_into_a_pod_is_none_of_its_others(
+    tmp_path: Path, *, in_pod: bool, scope: str
+) -> None:
+    files = {**VERSION_2, "sys/fs/cgroup/cgroup.procs": "1\n7\n9\n"}
+    a_container(tmp_path, files, 9)
+    assert HostUse(str(tmp_path), str(tmp_path), process=1, in_pod=in_pod).scope == scope
+
+
 def test_the_network_of_a_whole_machine_is_not_the_runs(tmp_path: Path) -> None:
     files = {**VERSION_2, "proc/net/dev": VERSION_2["proc/net/dev"] + " veth1: 1 0 0 0 0 0 0 0 1\n"}
     reading = a_container(tmp_path, files).begin().read(1_000.0)
