@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from kinetic_flows.api.front import Opening
     from kinetic_flows.api.remote_function import RemoteFunction
     from kinetic_flows.core import watched_options
+    from kinetic_flows.core.job import RunTicket
     from kinetic_flows.plans import cost
+    from kinetic_flows.plans.draft import Draft
+    from kinetic_flows.runs.insight import debugger_words
 else:
+    debugger_words = LazyModule("kinetic_flows.runs.insight.debugger_words")
     watched_options = LazyModule("kinetic_flows.core.watched_options")
     cost = LazyModule("kinetic_flows.plans.cost")
 
@@ -63,8 +67,20 @@ def submit(
     drafted = draft(opening, remote, args, kwargs)
     with drafted.open_session() as session:
         ticket = execute(drafted.draft, session, wait=False).ticket
+        if remote.options.debug:
+            session.progress.notice(_debugger_words(drafted.draft, ticket))
         url = session.api.run_url(ticket.run_id)
         return Run(ticket=ticket, url=url, cloud=remote.options.cloud)
+
+
+def _debugger_words(draft: Draft, ticket: RunTicket) -> str:
+    return debugger_words.submitted_words(
+        ticket.function or ticket.name,
+        ticket.run_id,
+        draft.platform.hosts(draft.accelerator),
+        str(draft.root.path),
+        is_here=draft.platform.sees_files,
+    )
 
 
 def start_map(

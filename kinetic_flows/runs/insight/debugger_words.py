@@ -27,6 +27,30 @@ class Attachable:
     port: int
 
 
+FIRST_PORT = 5678
+"""Where the debugger of host 0 listens, host N's at the N-th after it, unless that is taken."""
+
+
+def submitted_words(name: str, run_id: str, hosts: int, root: str, *, is_here: bool) -> str:
+    """Return what to do for a run that nobody waits for yet.
+
+    Args:
+        name: The run's function.
+        run_id: Its id.
+        hosts: How many hosts it has.
+        root: The directory of this machine that shipped.
+        is_here: Whether it runs on this machine.
+    """
+    ports = [Attachable(host=host, port=FIRST_PORT + host) for host in range(hosts)]
+    words = editor_words(name, ports, root)
+    if is_here:
+        return words
+    option = " --host N" if hosts > 1 else ""
+    port = f"{FIRST_PORT} + N" if hosts > 1 else str(FIRST_PORT)
+    way = f"kinetic runs forward {run_id} {port}{option}"
+    return f"{words}\nwhat leads there: {way}, or whoever waits for the run's result"
+
+
 def editor_words(name: str, hosts: Sequence[Attachable], root: str) -> str:
     """Return what to do in an editor.
 
