@@ -92,7 +92,7 @@ class Called:
 
     def configurations(self) -> list[dict[str, Any]]:
         """Return the entries for an editor, as soon as the terminal shows them."""
-        wait_until(lambda: self._future.done() or self.has("remote project path ."), seconds=90)
+        wait_until(lambda: self._future.done() or self.has("remote project path ."), seconds=30)
         assert not self._future.done(), self.text
         found = re.findall(r'^  (\{"name": .*"pathMappings".*\}),?$', self.text, re.MULTILINE)
         return [json.loads(text) for text in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 import time
@@ -81,6 +82,23 @@ FRAMEWORKS = """
 """
 
 
+PROFILED = """
+    def computes():
+        import jax
+
+        compute = jax.jit(lambda x: (x @ x).sum())
+        ones = jax.numpy.ones((50, 50))
+        while True:
+            compute(ones).block_until_ready()
+
+    def multiplies():
+        import torch
+
+        ones = torch.ones(50, 50)
+        return [float((ones @ ones).sum()) for _ in range(3000)][-1]
+"""
+
+
 @pytest.fixture
 def project(
     tmp_path: Path,
@@ -126,6 +144,15 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         main(arguments)
     assert ended.value.code == 0
     return capsys.readouterr().out
+
+
+def is_profiled(run: kinetic.Run[None]) -> bool:
+    """Whether all hosts of a run have something that can be profiled."""
+    try:
+        return not any(each.why_not for each in run.profile(0.1).hosts)
+    except kinetic.KineticError:
+        assert run.state not in ("Failed", "Crashed")
+        return False
 
 
 def wait_until_gone(pids: list[int]) -> None:
@@ -232,3 +259,27 @@ def test_jax_and_torch_need_no_arguments_to_meet(
     function = project.module("host_frameworks").meet
     function = function.with_options(requirements=["jax", torch_requirement(monkeypatch)])
     assert function() == (2, [10.0, 11.0], [3.0, 3.0])
+
+
+def test_hosts_are_profiled_together_with_jax_and_a_whole_call_with_torch(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.write({"profiled.py": PROFILED})
+    module = project.module("profiled")
+    options = {"requirements": ["jax", torch_requirement(monkeypatch)]}
+    torch = kinetic.run(**options, profile=True)(module.multiplies).submit()
+    jax = kinetic.run(**options, hosts=2)(module.computes).submit()
+    try:
+        wait_until(lambda: is_profiled(jax), seconds=120)
+        told = json.loads(command(capsys, "runs", "profile", jax.id, "--seconds=0.2", "--json"))
+    finally:
+        jax.cancel()
+    names = [f"profile/plugins/profile/{told['session']}/host-{host}" for host in (0, 1)]
+    ends = ("trace.json.gz", "xplane.pb")
+    assert [each["files"] for each in told["hosts"]] == [
+        [f"{name}.{end}" for end in ends] for name in names
+    ]
+    assert torch.result(timeout_seconds=60) == 125_000
+    (file,) = torch.outputs.download("traces", "profile/*").rglob("host-0.pt.trace.*")
+    assert b"aten::mm" in gzip.decompress(file.read_bytes())
+    assert any("the profile of" in line and "(torch, " in line for line in torch.logs())

@@ -12,7 +12,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.kubernetes.client import (
@@ -33,6 +33,10 @@ LOOPBACK = "127.0.0.1"
 CHUNK_BYTES = 65_536
 PORT_BYTES = 2
 DATA, ERROR = 0, 1
+
+UNUSED_PORT = 1
+"""Of the pod, where nothing listens: by it is found out whether there is a way to the target, which
+is not connected to. A debugger that is, and is left at once, may answer nobody afterwards."""
 
 AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses before a connection that could not be made is tried again; who waits at the port meets a
@@ -112,7 +116,7 @@ class PortForward:
         self._client.spawn(self._close()).result()
 
     async def _open(self, port: int) -> int:
-        await (await self._connect()).close()
+        await (await self._connect(UNUSED_PORT)).close()
         try:
             self._server = await asyncio.start_server(self._accept, LOOPBACK, port)
         except OSError as error:
@@ -173,8 +177,10 @@ class PortForward:
                 await asyncio.sleep(seconds)
         return await self._connect()
 
-    async def _connect(self) -> aiohttp.ClientWebSocketResponse:
+    async def _connect(self, port: int = 0) -> aiohttp.ClientWebSocketResponse:
+        """Connect to the target, or to another port of its pod."""
         target = self._target = await asyncio.to_thread(self._find)
+        target = replace(target, port=port) if port else target
         websocket = await self._client.open_websocket_within(target.path, protocols=(PROTOCOL,))
         if websocket.protocol != PROTOCOL:
             await websocket.close()
