@@ -7,14 +7,15 @@ import select
 import signal
 import socket
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 from dap import DebugClient
 from kinetic_flows.dependencies.own_wheel import wheel_of_installed
-from runner_jobs import Job, make_bare_python, start_runner, wait
+from runner_jobs import Job, make_bare_python, start_runner, wait, wait_until
 
 SOURCE = """
     from inner import twice
@@ -49,6 +50,23 @@ def port_of(process: subprocess.Popen[bytes]) -> int:
         assert text, seen
         seen += text
     return int(found[1])
+
+
+@contextmanager
+def taken(port: int) -> Iterator[None]:
+    """Take a port, as soon as whoever has it gives it back."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+        def is_bound() -> bool:
+            with suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                return True
+            return False
+
+        wait_until(is_bound, seconds=60)
+        listener.listen()
+        yield
 
 
 def configuration(root: Path) -> dict[str, Any]:
@@ -125,11 +143,7 @@ def test_the_debugger_that_came_along_is_used_on_a_port_that_is_free(tmp_path: P
     reference = job.put("wheels/debugpy.whl", wheel)
     job.changes["debug"] = {"wheel": reference, "wait_seconds": 60}
     python = make_bare_python(tmp_path / "bare", with_cloudpickle=True)
-    with socket.socket() as taken:
-        # Where somebody else has the port, it is taken, too.
-        with suppress(OSError):
-            taken.bind(("127.0.0.1", 5678))
-            taken.listen()
+    with taken(5678):
         process = start_runner(job.write(), python=python)
         port = port_of(process)
     assert port != 5678

@@ -146,6 +146,9 @@ class PortForward:
         except (aiohttp.ClientError, OSError):
             # One side is gone; whoever was there asks again.
             pass
+        except asyncio.CancelledError:
+            # By `_close` alone; up to Python 3.12 streams log it as an error of theirs.
+            pass
         finally:
             self._connections.discard(task)
             writer.close()
