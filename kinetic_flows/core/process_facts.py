@@ -97,6 +97,25 @@ class ProcessFacts:
         return {"version": FACTS_VERSION, **asdict(self)}
 
 
+def merged(kept: ProcessFacts, later: ProcessFacts) -> ProcessFacts:
+    """Return what was kept of a run's end with what is said of it later on.
+
+    Of nodes more may be said: that one is gone, its cluster finds out after minutes.
+
+    Args:
+        kept: What was known when the run had just ended.
+        later: What is known now; pods and nodes may be gone by now.
+    """
+    words = sorted(dict.fromkeys((*kept.nodes, *later.nodes)), key=lambda word: word.at or "~")
+    return ProcessFacts(
+        ends=kept.ends if len(kept.ends) >= len(later.ends) else later.ends,
+        nodes=tuple(words),
+        unknown=kept.unknown,
+        cause=kept.cause or later.cause,
+        message=kept.message or later.message,
+    )
+
+
 def facts_of(document: Mapping[str, Any]) -> ProcessFacts:
     """Return what a document says; what it has of another form is left out.
 

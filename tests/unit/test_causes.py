@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kinetic_flows.core.process_facts import NodeWord, ProcessEnd, ProcessFacts, facts_of
+from kinetic_flows.core.process_facts import NodeWord, ProcessEnd, ProcessFacts, facts_of, merged
 from kinetic_flows.runs.insight.causes import RULES, explain
 from kinetic_flows.runs.insight.evidence import BlackBox, ErrorLine, Evidence
 from kinetic_flows.runs.insight.host_stacks import HostStacks, StackFrame, ThreadStack
@@ -606,6 +606,14 @@ def test_what_is_unknown_is_called_unknown():
     assert "\nhosts\n  hosts 0, 1: nothing is known\n" in told
     assert repr(found) == f"<Explanation exited: {found.sentence}>"
     assert "That is likely, and not certain." in told
+
+
+def test_what_a_cluster_says_later_is_added_to_what_was_kept():
+    kept = ProcessFacts(ends=(end(0, "node_lost", "lost"),), nodes=(word("not_ready"),), cause="x")
+    later = ProcessFacts(nodes=(word("not_ready"), word("gone")), unknown=("its pods are gone",))
+    told = merged(kept, later)
+    assert (told.ends, told.cause, told.unknown) == (kept.ends, "x", ())
+    assert [each.kind for each in told.nodes] == ["not_ready", "gone"]
 
 
 def test_facts_are_read_as_they_were_written_and_what_is_no_fact_is_left_out():

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kinetic_flows.clients.prefect.labels import STORE_LABEL
 from kinetic_flows.clients.prefect.records import RunRecord
 from kinetic_flows.core.errors import KineticError, StoreError
 from kinetic_flows.core.job import RunTicket
-from kinetic_flows.core.process_facts import ProcessFacts
+from kinetic_flows.core.process_facts import ProcessFacts, merged
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.runs.insight.black_boxes import (
     ask_for_facts,
@@ -27,6 +27,9 @@ from kinetic_flows.runs.insight.stack_names import in_words
 from kinetic_flows.runs.results import read_result
 from kinetic_flows.runs.session import Session
 from kinetic_flows.runs.settle import ticket_of
+
+SAID_LATER = timedelta(hours=1)
+"""How long after a run's end its cluster may say more of its nodes; it keeps events as long."""
 
 SHOWN_LINES = 8
 SHOWN_NODES = 6
@@ -94,13 +97,20 @@ def why(session: Session, record: RunRecord) -> Explanation:
     Raises:
         StoreError: What it left cannot be read.
     """
-    return explanation(evidence_of(session.platform, ticket_of(record), record))
+    known = evidence_of(session.platform, ticket_of(record), record)
+    ended = record.ended
+    if known.boxes or known.facts.ends:
+        is_fresh = ended is not None and datetime.now(UTC) - ended < SAID_LATER
+        later = ask_for_facts(session.platform, ticket_of(record)) if is_fresh else ProcessFacts()
+        known = replace(known, facts=merged(known.facts, later))
+    return explanation(known)
 
 
 def explanation(known: Evidence) -> Explanation:
     """Say why a run ended, from all that is known of its end."""
     found = explain(known)
-    is_uneventful = found.cause in UNEVENTFUL
+    # Of what the function raised, its traceback tells all.
+    is_plain = found.cause in (*UNEVENTFUL, "raised")
     return Explanation(
         run_id=known.run_id,
         state=known.state,
@@ -110,7 +120,7 @@ def explanation(known: Evidence) -> Explanation:
         is_certain=found.is_certain,
         evidence=tuple(each for each in dict.fromkeys(found.evidence) if each),
         hint=found.hint,
-        unknown=() if is_uneventful else (*known.facts.unknown, *_silent(known, found)),
+        unknown=() if is_plain else (*known.facts.unknown, *_silent(known, found)),
         _known=known,
     )
 
