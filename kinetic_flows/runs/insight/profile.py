@@ -15,7 +15,6 @@ from kinetic_flows.core.files import size_in_units
 from kinetic_flows.runs.insight.beside import HostAnswer, ask, ask_all
 from kinetic_flows.runs.session import Session
 
-DEFAULT_SECONDS = 10.0
 LONGEST_SECONDS = 600.0
 WRITE_SECONDS = 330.0
 """How long a host may take to write and store what it has seen; its own limit is a little less."""
