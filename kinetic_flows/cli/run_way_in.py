@@ -201,8 +201,9 @@ def _enter(run: LiveRun, host: int, command: tuple[str, ...]) -> int:
     run.host(host)
     has_input = _is_terminal(sys.stdin)
     terminal = has_input and _is_terminal(sys.stdout)
-    # Where a person types and no terminal is passed on, what is typed is not the command's.
-    reads = terminal or not has_input
+    # Where a person types and no terminal is passed on, what is typed is not the command's; where
+    # standard input was closed, its number may be another file's.
+    reads = terminal or not (has_input or sys.stdin is None)
     title = f"{run.name.partition('(')[0]} {short_id(run.run_id)}"
     options = {
         "title": f"{title} host {host}" if len(run.hosts) > 1 else title,

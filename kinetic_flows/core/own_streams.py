@@ -71,8 +71,12 @@ class OwnStreams:
             self._resized.clear()
 
     def _read(self, size: int) -> bytes:
-        ready, _, _ = select.select([STDIN, self._end], [], [])
-        return b"" if self._end in ready else os.read(STDIN, size)
+        try:
+            ready, _, _ = select.select([STDIN, self._end], [], [])
+            return b"" if self._end in ready else os.read(STDIN, size)
+        except OSError:
+            # It was closed, or its terminal is gone: nothing comes any more.
+            return b""
 
     def _await_end(self, _size: int) -> bytes:
         select.select([self._end], [], [])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,37 @@ else:
         os.kill(os.getpid(), getattr(signal, sys.argv[1]))
         time.sleep(60)
 """
+
+
+READS_ALL = """
+import asyncio
+from kinetic_flows.core.own_streams import OwnStreams
+
+async def read():
+    with OwnStreams(terminal=False).opened() as own:
+        return b"".join([chunk async for chunk in own.source()])
+
+print(asyncio.run(read()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("redirection", "read"),
+    [("< /dev/null", b""), ("<<< some", b"some\n"), ("< $FILE", b"in a file")],
+)
+def test_whatever_standard_input_is_it_is_read_to_its_end(
+    redirection: str, read: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in a file")
+    done = subprocess.run(
+        ["bash", "-c", f'{sys.executable} -c "$PROGRAM" {redirection}'],
+        env={**os.environ, "PROGRAM": READS_ALL, "FILE": str(tmp_path / "file")},
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == f"{read!r}\n"
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
