@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from .control import COMMANDS_FILE, CONTROL_FILE, answer_file
+from .control import CONTROL_FILE, answer_file
 
 POLL_SECONDS = 0.01
 
@@ -41,7 +41,10 @@ def ask_worker(
     line = json.dumps({"id": number, "name": name, "arguments": dict(arguments or {})}).encode()
     if len(line) >= select.PIPE_BUF:
         raise ValueError(f"a command may have {select.PIPE_BUF} bytes, and {name} has {len(line)}")
-    _send(os.path.join(directory, COMMANDS_FILE), line + b"\n")
+    control = read_control(directory)
+    if control is None:
+        raise NoAnswer("it does not listen")
+    _send(control["pipe"], control["pipe_inode"], line + b"\n")
     path = os.path.join(directory, answer_file(number))
     found = _wait_for(path, limit_seconds)
     if found is None:
@@ -57,13 +60,16 @@ def read_control(directory: str) -> dict[str, Any] | None:
     return _read(os.path.join(directory, CONTROL_FILE))
 
 
-def _send(pipe: str, line: bytes) -> None:
+def _send(pipe: str, inode: int, line: bytes) -> None:
     try:
         # Nobody reads what has no reader: then this fails at once.
         descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
     except OSError as error:
         raise NoAnswer("it does not listen") from error
     try:
+        # The function may have closed what it did not open, and something else is there now.
+        if os.fstat(descriptor).st_ino != inode:
+            raise NoAnswer("it does not listen any more")
         os.write(descriptor, line)
     except OSError as error:
         raise NoAnswer("it has not read what it was asked before") from error

@@ -1,10 +1,11 @@
 """Listens, in the function's process, to those who look at the run from outside.
 
-A thread reads commands from a named pipe in the worker's directory, and leaves each answer there
-as a file. As long as nobody asks it waits in the kernel, without Python's lock. It is also the
-thread to which the stack signal is sent: that is handled by `faulthandler`, which needs no lock
-either, so that the stacks of a process whose native code never returns can be had, and no system
-call of the function is interrupted.
+A thread reads commands from a pipe, and leaves each answer as a file in the worker's directory. The
+pipe has no name there: whoever reads every file that there is would wait for ever. As long as
+nobody asks it waits in the kernel, without Python's lock. It is also the thread to which the stack
+signal is sent: that is handled by `faulthandler`, which needs no lock either, so that the stacks of
+a process whose native code never returns can be had, and no system call of the function is
+interrupted.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from importlib import import_module
 from typing import Any
 
 CONTROL_FILE = "control.json"
-"""Says which thread listens, and to which signal."""
+"""Says which thread listens, to which signal, and to which pipe."""
 
-COMMANDS_FILE = "commands"
-"""The named pipe."""
+PIPE_FILE = "commands"
+"""The pipe's name until it is open, and for good where processes' files cannot be opened."""
 
 STACKS_FILE = "stacks.txt"
 """What `faulthandler` writes to."""
@@ -49,22 +50,35 @@ def listen(directory: str) -> None:
     Args:
         directory: The worker's directory.
     """
-    stacks, pipe = (os.path.join(directory, name) for name in (STACKS_FILE, COMMANDS_FILE))
     # Where that is not possible, such as for want of threads, a run goes on that cannot be seen.
     with suppress(OSError, RuntimeError):
+        stacks = os.path.join(directory, STACKS_FILE)
         written = os.open(stacks, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
         faulthandler.register(STACK_SIGNAL, file=written, all_threads=True)
-        os.mkfifo(pipe, 0o600)
-        # Open for writing, too: so it never comes to an end.
-        _thread.start_new_thread(_listen, (directory, os.open(pipe, os.O_RDWR)))
+        _thread.start_new_thread(_listen, (directory, *_open_pipe(directory)))
 
 
-def _listen(directory: str, pipe: int) -> None:
+def _open_pipe(directory: str) -> tuple[int, str]:
+    """Return a pipe, and where others can open it."""
+    path = os.path.join(directory, PIPE_FILE)
+    os.mkfifo(path, 0o600)
+    # Open for writing, too: so it never comes to an end.
+    pipe = os.open(path, os.O_RDWR)
+    opened = f"/proc/{os.getpid()}/fd/{pipe}"
+    if not os.path.exists(opened):
+        return pipe, path
+    os.unlink(path)
+    return pipe, opened
+
+
+def _listen(directory: str, pipe: int, path: str) -> None:
     known = {
         "signal": STACK_SIGNAL,
         "native_id": threading.get_native_id(),
         "ident": threading.get_ident(),
         "main": threading.main_thread().ident,
+        "pipe": path,
+        "pipe_inode": os.fstat(pipe).st_ino,
     }
     leave(directory, CONTROL_FILE, known)
     unfinished = b""
