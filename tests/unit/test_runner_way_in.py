@@ -55,6 +55,9 @@ SLEEPS = dedent(
     """
 )
 
+OWN_ID = "22222222-3333-4444-5555-666666666666"
+"""Of a run whose door no other test has open at the same time, in `/tmp`."""
+
 Start = Callable[..., Job]
 
 
@@ -77,11 +80,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def way_in(
-    directory: Path, *command: str, host: int = 0, **options: Any
+    directory: Path, *command: str, host: int = 0, run_id: str = RUN_ID, **options: Any
 ) -> subprocess.CompletedProcess[bytes]:
     """Do as clients do, with the environment that a pod's container begins with."""
     return subprocess.run(
-        [sys.executable, "-c", WAY_IN.read_text(), RUN_ID, str(host), *command],
+        [sys.executable, "-c", WAY_IN.read_text(), run_id, str(host), *command],
         env={"PATH": os.environ["PATH"], "TMPDIR": str(directory), "FROM": "outside"},
         capture_output=True,
         check=False,
@@ -167,9 +170,9 @@ def test_there_is_no_way_in_before_a_function_and_after_it(start: Start, tmp_pat
     (door,) = tmp_path.glob("kinetic-*/door.json")
     assert way_in(tmp_path, "enter", "{}", "true").returncode == 0
     # One that was killed has closed nothing; another process may have its number by now.
-    told = {**json.loads(door.read_text()), "worker": os.getpid()}
+    told = {**json.loads(door.read_text()), "worker": os.getpid(), "run_id": OWN_ID}
     door.write_text(json.dumps(told))
-    done = way_in(tmp_path, "enter", "{}", "true")
+    done = way_in(tmp_path, "enter", "{}", "true", run_id=OWN_ID)
     assert done.returncode == beside.EXIT_NO_DOOR
     assert b"is not at its function here" in done.stderr
 
@@ -182,14 +185,18 @@ def test_a_door_that_others_could_have_made_is_left_alone(start: Start, tmp_path
     evil = tmp_path / "evil"
     evil.write_text("#!/bin/sh\necho evil\n")
     evil.chmod(0o755)
-    door.write_text(json.dumps({**told, "python": str(evil)}))
-    assert way_in(tmp_path, "enter", "{}", "true").stdout == b"evil\n"
+    door.write_text(json.dumps({**told, "python": str(evil), "run_id": OWN_ID}))
+
+    def enter() -> subprocess.CompletedProcess[bytes]:
+        return way_in(tmp_path, "enter", "{}", "true", run_id=OWN_ID)
+
+    assert enter().stdout == b"evil\n"
     door.parent.chmod(0o777)
-    assert way_in(tmp_path, "enter", "{}", "true").returncode == beside.EXIT_NO_DOOR
+    assert enter().returncode == beside.EXIT_NO_DOOR
     door.parent.chmod(0o700)
     if os.geteuid() == 0:
         os.chown(door, 65534, 65534)
-        assert way_in(tmp_path, "enter", "{}", "true").returncode == beside.EXIT_NO_DOOR
+        assert enter().returncode == beside.EXIT_NO_DOOR
 
 
 def may_mount() -> bool:
