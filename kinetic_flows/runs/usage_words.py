@@ -8,14 +8,15 @@ from kinetic_flows.core.moments import took
 from kinetic_flows.core.money import ESTIMATE, dollars, no_price
 from kinetic_flows.runs.usage import Usage
 
-_FEW_HOURS, _MANY_HOURS = 0.1, 100.0
+_DIGITS = ((0.001, 5), (0.1, 3), (100.0, 2))
+"""How many digits of hours are told that are fewer than these."""
 
 
 def hours(number: float) -> str:
-    """Return a number of hours with as many digits as say something: `0.042`, `1.6`, `320`."""
+    """Return a number of hours with as many digits as say something: `0.042`, `1.60`, `320`."""
     if not number:
         return "0"
-    digits = 3 if number < _FEW_HOURS else 2 if number < _MANY_HOURS else 0
+    digits = next((digits for limit, digits in _DIGITS if number < limit), 0)
     return f"{number:,.{digits}f}"
 
 

@@ -212,8 +212,9 @@ def test_runs_of_which_no_price_is_known_say_just_that() -> None:
 
 
 def test_hours_are_told_as_far_as_they_say_something() -> None:
-    assert [hours(each) for each in (0, 0.042, 1.6, 99.95, 320.4, 12345.0)] == [
+    assert [hours(each) for each in (0, 0.00042, 0.042, 1.6, 99.95, 320.4, 12345.0)] == [
         "0",
+        "0.00042",
         "0.042",
         "1.60",
         "99.95",
