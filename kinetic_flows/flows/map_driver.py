@@ -342,7 +342,7 @@ class SweepDriver:
 
     def _watch_cost(self) -> None:
         """End the runs when they have cost as much as they may."""
-        if self.cost is None or self.control.is_cancelling:
+        if self.cost is None or self.control.is_cancelling or self._is_done():
             return
         over = self.cost.over(tuple(self._active))
         if over:

@@ -94,10 +94,10 @@ def test_a_run_ends_when_it_has_cost_enough_and_is_added_up(
     (row,) = costs["rows"]
     assert row["name"] == "costly"
     assert row["cost_usd"] == costs["total"]["cost_usd"] >= used["cost_usd"]
-    assert costs["prices"] == ["your prices (KINETIC_PRICES)"]
+    assert costs["prices"] == ["your own prices"]
     table = command("runs", "cost", "--function", "costly", "--by", "user")[0].splitlines()
     assert table[0].split()[:4] == ["USER", "RUNS", "HOURS", "CHIP-HOURS"]
-    assert table[-1] == "COST is an estimate by your prices (KINETIC_PRICES)."
+    assert table[-1] == "COST is an estimate by your own prices."
 
 
 def test_a_sweep_that_has_cost_enough_is_cancelled_and_launches_nothing_more(

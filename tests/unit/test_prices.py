@@ -155,7 +155,7 @@ def test_a_page_says_what_an_hour_of_each_accelerator_costs() -> None:
     several = [parse_accelerator(name) for name in ("v6e-8", "v6e-8:spot", "l4")]
     assert hourly_in_words(several, {"l4": 1}, 20.0, is_here=False) == (
         "about $21.60 an hour (8 x $2.70) on tpu-v6e-8, about $1.00 an hour on l4, an estimate by "
-        f"{prices.LIST_PRICES} and your prices (KINETIC_PRICES); ended when it has cost $20.00"
+        f"{prices.LIST_PRICES} and your own prices; ended when it has cost $20.00"
     )
     assert hourly_in_words(several[1:2], {}, None, is_here=False) == ""
     here = hourly_in_words(several[:1], {"local": 2}, None, is_here=True)

@@ -145,7 +145,7 @@ def test_a_run_is_told_in_words() -> None:
     )
     assert not dict(usage_rows(usage_of(a_run(platform="local"), {})))
     own = dict(usage_rows(usage_of(a_run(platform="local"), {"local": 2.0})))
-    assert own == {"cost": "about $2.00, an estimate by your prices (KINETIC_PRICES)"}
+    assert own == {"cost": "about $2.00, an estimate by your own prices"}
     several = dict(usage_rows(usage_of(a_run("cpu", hosts=4), {"cpu": 0.5})))
     assert several["hosts"] == "4 for 1h00m each"
 

@@ -23,7 +23,7 @@ REGION = "us-central1"
 LIST_PRICES = f"Google's list prices of {REGION}, {AS_OF}"
 """What to call them where a price is told."""
 
-OWN_PRICES = "your prices (KINETIC_PRICES)"
+OWN_PRICES = "your own prices"
 
 LOCAL = "local"
 """What this machine is called among people's own prices."""
