@@ -9,7 +9,7 @@ from typing import Any
 
 from kinetic_flows.clients.prefect.labels import STORE_LABEL
 from kinetic_flows.clients.prefect.records import RunRecord
-from kinetic_flows.core.errors import KineticError, StoreError
+from kinetic_flows.core.errors import ObjectRefusedError
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.process_facts import ProcessFacts, merged
 from kinetic_flows.platforms.base import Platform
@@ -143,9 +143,7 @@ def evidence_of(platform: Platform, run: RunTicket, record: RunRecord) -> Eviden
     if is_launched and record.is_final and record.state_type not in ("COMPLETED", "CANCELLED"):
         try:
             envelope = read_result(platform.store, run)
-        except StoreError:
-            raise
-        except KineticError as refusal:
+        except ObjectRefusedError as refusal:
             envelope, message = None, refusal.message
         if envelope is not None:
             header = envelope.header
