@@ -101,6 +101,7 @@ def test_no_time_counts_while_nobody_comes_and_the_next_try_waits_no_more(tmp_pa
         def main():
             if os.environ["KINETIC_RETRY"] == "0":
                 raise KeyError("once")
+            breakpoint()  # Nobody is there to stop for.
             return os.getcwd()
     """
     job = job_of(tmp_path, source, wait_seconds=1.5, timeout_seconds=1.4, retries=1)

@@ -37,11 +37,11 @@ def lead_debugger(run: RunTicket, session: Session, progress: Progress, leaving:
     """
     try:
         hosts = _opened(run, session, progress, leaving)
-        root = _root(run, session)
     except KineticError as error:
         progress.notice(f"the way to the debugger is not opened: {in_a_sentence(error)}")
         return
     if hosts:
+        root = _root(run, session)
         progress.notice(editor_words(run.function or run.name, hosts, root))
 
 
@@ -70,8 +70,11 @@ def _opened(
 
 def _root(run: RunTicket, session: Session) -> str:
     """Return the directory of this machine that shipped; empty where that is not known."""
-    job = read_job(session.platform.store.get(job_object(run.run_id)).data)
-    return job.template.code.root if job.template.code else ""
+    # One of a list of accelerators has its job elsewhere, and an editor knows its own folder.
+    with suppress(KineticError, ValueError):
+        job = read_job(session.platform.store.get(job_object(run.run_id)).data)
+        return job.template.code.root if job.template.code else ""
+    return ""
 
 
 def _expected(ports: Sequence[int]) -> list[int]:
