@@ -272,7 +272,7 @@ def _parents(proc: str) -> dict[int, int]:
 
 
 def _came_from_outside(process: int, parents: Mapping[int, int]) -> bool:
-    """Whether a process was put into the container, as `kubectl exec` does."""
+    """Whether a process was put into the container, as is done by exec of the Kubernetes API."""
     return [process, *_ancestors(process, parents)][-1] != 1
 
 
