@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import distribution
@@ -15,7 +16,7 @@ from typing import Any
 
 from dap import DebugClient
 from kinetic_flows.dependencies.own_wheel import wheel_of_installed
-from runner_jobs import Job, make_bare_python, start_runner, wait, wait_until
+from runner_jobs import Job, make_bare_python, start_runner, wait
 
 SOURCE = """
     from inner import twice
@@ -54,7 +55,7 @@ def port_of(process: subprocess.Popen[bytes]) -> int:
 
 @contextmanager
 def taken(port: int) -> Iterator[None]:
-    """Take a port, as soon as whoever has it gives it back."""
+    """Take a port as soon as another test gives it back; what somebody else keeps is taken, too."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
@@ -64,8 +65,11 @@ def taken(port: int) -> Iterator[None]:
                 return True
             return False
 
-        wait_until(is_bound, seconds=60)
-        listener.listen()
+        deadline = time.monotonic() + 20
+        while not (bound := is_bound()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if bound:
+            listener.listen()
         yield
 
 
