@@ -106,7 +106,7 @@ def bisect(
             return
         if not yes and not confirmed("Start them?", undone="nothing was started"):
             return
-        shown = _Shown(plan, judge)
+        shown = _Shown(plan)
         found = BisectRun(
             plan=plan,
             judge=judge,
@@ -206,9 +206,8 @@ def _not_found(plan: BisectPlan, judge: Judge, found: Bisection) -> str:
 class _Shown:
     """Tells on standard error which mixture is run, and what came of it."""
 
-    def __init__(self, plan: BisectPlan, judge: Judge) -> None:
+    def __init__(self, plan: BisectPlan) -> None:
         self._plan = plan
-        self._judge = judge
 
     def start(self, count: int, ticket: RunTicket | None) -> None:
         """Tell of a run that is started."""
