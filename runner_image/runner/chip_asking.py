@@ -14,6 +14,9 @@ from typing import Any
 WAIT_SECONDS = 2.0
 """How long an answer is waited for at once: other readings are not to wait for it."""
 
+_DIE_WITH_PARENT = "import ctypes; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)\n"
+"""Its input ends with who asks, of which a driver that hangs takes no note; see prctl(2)."""
+
 
 class Asker:
     """Asks a program that answers every line of its input with a JSON object.
@@ -25,14 +28,9 @@ class Asker:
     """
 
     def __init__(self, program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", program, *arguments],
-            env=dict(environ),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT + program, *arguments]
+        self._environ = dict(environ)
+        self._process: subprocess.Popen[bytes] | None = None
         self._asked: float | None = None
 
     @property
@@ -47,9 +45,10 @@ class Asker:
             The answer; None where it has not come yet.
 
         Raises:
-            OSError: The process has ended.
+            OSError: The process has ended, or cannot be started.
             ValueError: It was closed, or what it says is no answer.
         """
+        self._process = self._process or self._start()
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -68,6 +67,8 @@ class Asker:
 
     def close(self) -> None:
         """End the process."""
+        if self._process is None:
+            return
         self._process.kill()
         # Within a driver that hangs it may not even end so.
         with suppress(subprocess.TimeoutExpired):
@@ -76,3 +77,13 @@ class Asker:
             if stream is not None:
                 with suppress(OSError):
                     stream.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            env=self._environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )

@@ -66,9 +66,11 @@ def open_door(entrance: Entrance, worker: int, directory: str) -> Door:
     run_id, host, archive, scratch = entrance
     door = Door(run_id, host, sys.executable, archive, scratch, worker, directory)
     path = os.path.join(scratch, DOOR_FILE)
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        json.dump(door._asdict(), file)
-    os.replace(path + ".new", path)
+    # On a full disk a run goes on that cannot be looked into.
+    with suppress(OSError):
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            json.dump(door._asdict(), file)
+        os.replace(path + ".new", path)
     return door
 
 

@@ -43,6 +43,8 @@ def document_of(
         chip_name: What the driver calls the chips; empty where it has not said.
     """
     last = readings[-1] if readings else Reading(at=began, seconds=0.0)
+    # A driver that does not answer leaves readings without chips.
+    chips = next((each.chips for each in reversed(readings) if each.chips), ())
     return {
         "version": VERSION,
         "host": host,
@@ -54,7 +56,7 @@ def document_of(
         "memory_limit_bytes": last.memory_limit_bytes,
         "chip_kind": chip_kind,
         "chip_name": chip_name,
-        "chip_memory_bytes": [each.memory_total_bytes for each in last.chips],
+        "chip_memory_bytes": [each.memory_total_bytes for each in chips],
         "columns": [*COLUMNS, "chips"],
         "chip_columns": list(CHIP_COLUMNS),
         "readings": [_row(each) for each in readings],

@@ -150,7 +150,9 @@ class PrefectApi:
         """Return the flow run's artifacts that have a key, the oldest first."""
         wanted = {"key": {"any_": [key]}, "flow_run_id": {"any_": [self._flow_run_id]}}
         body = {"artifacts": wanted, "sort": "CREATED_DESC"}
-        found: list[Mapping[str, Any]] = self._post("artifacts/filter", body, timeout_seconds)
+        found = self._post("artifacts/filter", body, timeout_seconds)
+        if not isinstance(found, list):
+            raise ApiError("it answers without artifacts; is it a Prefect API?", is_final=True)
         return found[::-1]
 
     def publish_markdown(self, key: str, markdown: str, timeout_seconds: float) -> None:

@@ -39,7 +39,7 @@ POD_VARIABLE = "KUBERNETES_SERVICE_HOST"
 FIRST_SECONDS = 1.0
 """How long a function has run before it is looked at: most that are shorter cost nothing."""
 
-LEAST_SECONDS = 0.05
+LEAST_SECONDS, MOST_SECONDS = 0.05, 86_400.0
 EVERY_SECONDS = 5.0
 """How far readings are apart, where the run does not say."""
 
@@ -162,7 +162,9 @@ class Sampler:
             while not self._stop.wait(pause):
                 self._look(self._history)
                 self._leave(self._history)
-            self._look(self._history)
+            if len(self._history):
+                # One reading alone is not kept, and no run's end waits for it.
+                self._look(self._history)
             if self._every_seconds and len(self._history) > 1:
                 self._store(self._history, ended=True)
         finally:
@@ -222,7 +224,10 @@ class Sampler:
         from .measured import readings_of
 
         data = self._start.store.read(self._name) if self._start.attempt else None
-        self._earlier = readings_of(json.loads(data)) if data else []
+        self._earlier = []
+        # What cannot be read is replaced.
+        with suppress(ValueError, KeyError, TypeError):
+            self._earlier = readings_of(json.loads(data)) if data else []
         with self._lock:
             history.put_before(self._earlier)
 
@@ -250,7 +255,7 @@ def _every_seconds(environ: Mapping[str, str]) -> float | None:
         seconds = float(environ.get(METRICS_VARIABLE) or EVERY_SECONDS)
     except ValueError:
         return EVERY_SECONDS
-    return max(seconds, LEAST_SECONDS) if seconds > 0 else None
+    return min(max(seconds, LEAST_SECONDS), MOST_SECONDS) if seconds > 0 else None
 
 
 def _limits(job: Mapping[str, Any]) -> list[float]:

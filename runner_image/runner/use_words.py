@@ -65,9 +65,9 @@ def _of_chips(
         yield f"{what} used {_percent(mean)} of the time, {apart}"
     else:
         yield f"{what} used {_percent(mean)} of the time"
-    unused = [str(number) for number, each in enumerate(used) if not each]
+    unused = [str(number) for number, each in enumerate(whole.chips) if each.used_percent == 0]
     if unused and any(used):
-        yield f"{many} never used: {', '.join(unused)} (of {len(used)}, counted from 0)"
+        yield f"{many} never used: {', '.join(unused)} (of {len(whole.chips)}, counted from 0)"
     waited = [each for each in readings if _waits(each)]
     seconds = sum(each.seconds for each in waited)
     if seconds >= max(TELLING_SECONDS, TELLING_SHARE * whole.seconds):

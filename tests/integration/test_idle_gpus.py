@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from kinetic_flows.runner_image.runner.chip_use import BUSY, IDLE, UNKNOWN, GpuUse, Use
 from kinetic_flows.runner_image.runner.readings import ChipReading
@@ -37,6 +38,9 @@ class Gpu:
 
     def fails(self, code: int) -> None:
         self.file.write_text(f"error {code}")
+
+    def hangs(self) -> None:
+        self.file.write_text("hang")
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +147,35 @@ def test_gpus_are_busy_as_long_as_one_is(gpu: Gpu) -> None:
     finally:
         reader.close()
     assert reader.read().state == UNKNOWN
+
+
+def test_a_driver_that_hangs_outlives_no_supervisor(tmp_path: Path, gpu: Gpu) -> None:
+    gpu.hangs()
+    runner = Job(tmp_path / "store", WAITS, changes={"idle_timeout_seconds": 1}).start(
+        **gpu.environ
+    )
+    supervisor = psutil.Process(runner.pid)
+    while not (asking := [each for each in supervisor.children() if is_asking(each)]):
+        assert runner.poll() is None
+        time.sleep(0.02)
+    runner.kill()
+    runner.wait()
+    while asking[0].is_running() and asking[0].status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.02)
+
+
+def is_asking(process: psutil.Process) -> bool:
+    """Whether a process has NVIDIA's library, and waits in it."""
+    try:
+        return any("libnvidia-ml" in each.path for each in process.memory_maps())
+    except psutil.Error:
+        return False
+
+
+def test_who_cannot_be_asked_is_unknown(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/no/python")
+    reader = GpuUse(gpu.environ)
+    used = reader.read()
+    reader.close()
+    assert used.state == UNKNOWN
+    assert "/no/python" in used.why

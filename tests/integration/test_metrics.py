@@ -71,6 +71,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.parametrize("place", ["cluster"], indirect=True)
 @pytest.mark.usefixtures("place")
 def test_what_a_run_uses_is_known_while_it_runs_and_afterwards(
     functions: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -103,6 +104,7 @@ def test_each_host_says_what_it_uses(
     assert [(host["host"], host["now"]["chips"]) for host in told["hosts"]] == [(0, []), (1, [])]
     (tmp_path / "go").touch()
     run.result()
+    assert all(host.has_ended for host in run.metrics().hosts)
     shown = printed(capsys, "runs", "show", run.id)
     assert "used  host 0: " in shown
     assert "host 1: " in shown

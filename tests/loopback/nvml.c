@@ -1,10 +1,12 @@
 /* Stands in for NVIDIA's management library: GPUs are as busy as the file says that
- * STAND_IN_NVML names, a number for each, or fail with a code: "error 3". The first has 1 GiB of
- * its memory taken, the second 2 GiB and so on.
+ * STAND_IN_NVML names, a number for each, or fail with a code: "error 3", or never answer: "hang".
+ * The first has 1 GiB of its memory taken, the second 2 GiB and so on.
  * https://docs.nvidia.com/deploy/nvml-api/
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 enum { MOST = 16, NVML_SUCCESS = 0, NVML_ERROR_UNKNOWN = 999 };
 
@@ -15,6 +17,7 @@ typedef struct { unsigned long long total, free, used; } memory;
 static int read_all(unsigned int *uses, unsigned int *count)
 {
     int code = NVML_ERROR_UNKNOWN;
+    char word[8];
     FILE *file = fopen(getenv("STAND_IN_NVML"), "r");
     *count = 0;
     if (!file)
@@ -23,6 +26,10 @@ static int read_all(unsigned int *uses, unsigned int *count)
         fclose(file);
         return code;
     }
+    rewind(file);
+    if (fscanf(file, "%7s", word) == 1 && !strcmp(word, "hang"))
+        for (;;)
+            pause();
     rewind(file);
     while (*count < MOST && fscanf(file, "%u", &uses[*count]) == 1)
         ++*count;

@@ -98,6 +98,12 @@ def a_document(readings: list[Reading]) -> dict[str, object]:
     )
 
 
+def test_the_memory_of_chips_is_known_though_their_driver_has_answered_no_more() -> None:
+    chip = ChipReading(memory_bytes=GIB, memory_total_bytes=80 * GIB)
+    document = a_document([Reading(10.0, 5.0, chips=(chip,)), Reading(15.0, 5.0)])
+    assert readings_of(document)[0].chips == (chip,)
+
+
 # From what the kernel says
 
 
@@ -301,6 +307,12 @@ def test_gpus_that_were_never_used_are_named() -> None:
     ]
 
 
+def test_a_gpu_that_says_nothing_keeps_its_number() -> None:
+    chips = (ChipReading(), ChipReading(used_percent=50.0), ChipReading(used_percent=0.0))
+    words = words_of([Reading(60.0, 60.0, chips=chips)], chip_kind="gpu")
+    assert words[1] == "GPUs never used: 2 (of 3, counted from 0)"
+
+
 # As a picture
 
 
@@ -357,12 +369,19 @@ def test_a_run_leaves_what_it_used(tmp_path: Path, spinning: Job) -> None:
     assert document["words"][0].endswith("CPUs were busy, in the mean")
 
 
+EARLIER = tuple(Reading(at, 5.0, cpus=1.0) for at in (10.0, 15.0))
+
+
+@pytest.mark.parametrize(
+    ("left", "known"),
+    [(a_document(list(EARLIER)), EARLIER), ({"version": 1}, ())],
+    ids=["whole", "damaged"],
+)
 def test_a_run_that_is_started_again_goes_on_with_its_readings(
-    tmp_path: Path, spinning: Job
+    tmp_path: Path, spinning: Job, left: dict[str, object], known: tuple[Reading, ...]
 ) -> None:
-    earlier = [Reading(at, 5.0, cpus=1.0) for at in (10.0, 15.0)]
     spinning.put(f"runs/{RUN_ID}/attempts/0/started.json", b"{}")
-    spinning.put(f"runs/{RUN_ID}/metrics/host-0.json", json.dumps(a_document(earlier)).encode())
+    spinning.put(f"runs/{RUN_ID}/metrics/host-0.json", json.dumps(left).encode())
     runner = spinning.start(KINETIC_METRICS="0.1", TMPDIR=str(tmp_path))
     live = wait_for_file(tmp_path, "kinetic-*/metrics.json")
     while len(json.loads(live.read_text())["readings"]) < 2:
@@ -370,11 +389,10 @@ def test_a_run_that_is_started_again_goes_on_with_its_readings(
     (tmp_path / "go").touch()
     assert runner.wait() == 0
     document = json.loads(stored(spinning).read_text())
-    assert [(each.at, each.cpus) for each in readings_of(document)[:2]] == [
-        (10.0, 1.0),
-        (15.0, 1.0),
-    ]
-    assert document["start"] == 1
+    readings = readings_of(document)
+    before = [each for each in readings if each.at < document["began"]]
+    assert [(each.at, each.cpus) for each in before] == [(each.at, each.cpus) for each in known]
+    assert (document["start"], document["ended"]) == (1, True)
 
 
 def test_nothing_is_read_where_the_run_says_so(tmp_path: Path, spinning: Job) -> None:
