@@ -75,7 +75,8 @@ class Children(NamedTuple):
 
     def _dumped(self, child: int) -> list[Dumped]:
         """Return the threads of a process that tells of them; none of another."""
-        asked = {"native_id": child, "signal": self.control["signal"]}
+        # One that was to become another program has done so since it was first seen.
+        asked = {**self.control, "native_id": child}
         with suppress(NotWritten, OSError):
             return parse_dump(dump_of(child, self.door.directory, asked, LIMIT_SECONDS))
         return (spied(self.spy, child, LIMIT_SECONDS) if self.spy else None) or []

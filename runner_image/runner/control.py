@@ -2,10 +2,12 @@
 
 A thread reads commands from a pipe, and leaves each answer as a file in the worker's directory. The
 pipe has no name there: whoever reads every file that there is would wait for ever. As long as
-nobody asks it waits in the kernel, without Python's lock. It is also the thread to which the stack
-signal is sent: that is handled by `faulthandler`, which needs no lock either, so that the stacks of
-a process whose native code never returns can be had, and no system call of the function is
-interrupted.
+nobody asks it waits in the kernel, without Python's lock. It tells what all threads do.
+
+Where it cannot, since native code keeps that lock, it is sent the stack signal. `faulthandler`
+handles that, which needs no lock: so the stacks of a process whose native code never returns can be
+had, and no system call of the function is interrupted. Where Python code runs it may not be sent:
+`faulthandler` then reads what changes beneath it, and the process may end by a segmentation fault.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from importlib import import_module
 from typing import Any
 
 CONTROL_FILE = "control.json"
-"""Says which thread listens, to which signal, and to which pipe."""
+"""Says which thread listens, to which signal and pipe, and where it writes stacks to."""
 
 PIPE_FILE = "commands"
 """The pipe's name until it is open, and for good where processes' files cannot be opened."""
@@ -42,6 +44,8 @@ STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", 0) + 9 or signal.SIGUSR2
 """One that programs leave alone: the first real-time signals are taken by C libraries."""
 
 _READ_BYTES = 65_536
+_THREADS = 500
+_FRAMES = 100
 
 
 def listen(directory: str) -> None:
@@ -55,7 +59,7 @@ def listen(directory: str) -> None:
         stacks = os.path.join(directory, STACKS_FILE)
         written = os.open(stacks, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
         faulthandler.register(STACK_SIGNAL, file=written, all_threads=True)
-        _thread.start_new_thread(_listen, (directory, *_open_pipe(directory)))
+        _thread.start_new_thread(_listen, (directory, written, *_open_pipe(directory)))
 
 
 def _open_pipe(directory: str) -> tuple[int, str]:
@@ -71,8 +75,9 @@ def _open_pipe(directory: str) -> tuple[int, str]:
     return pipe, opened
 
 
-def _listen(directory: str, pipe: int, path: str) -> None:
+def _listen(directory: str, stacks: int, pipe: int, path: str) -> None:
     known = {
+        "stacks": stacks,
         "signal": STACK_SIGNAL,
         "native_id": threading.get_native_id(),
         "ident": threading.get_ident(),
@@ -110,14 +115,35 @@ def _handler(name: str) -> Callable[[Mapping[str, Any]], Any]:
 
 
 def _threads(_arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return the threads that Python knows by name, and what tasks of a coroutine wait for."""
+    """Return the threads that Python knows by name, what they do, and what tasks wait for."""
     threads = [
         {"ident": thread.ident, "native_id": thread.native_id, "name": thread.name}
         for thread in threading.enumerate()
     ]
     # Nothing is imported for this: the module is there where the function is a coroutine's.
     coroutines = sys.modules.get(f"{__package__}.coroutines")
-    return {"threads": threads, "tasks": coroutines.waiting() if coroutines else []}
+    tasks = coroutines.waiting() if coroutines else []
+    return {"threads": threads, "stacks": _stacks(), "tasks": tasks}
+
+
+def _stacks() -> list[dict[str, Any]]:
+    """Return the functions of each thread, the outermost first, the main thread's before others."""
+    main = threading.main_thread().ident
+    frames = sys._current_frames()  # noqa: SLF001 - documented
+    found = sorted(frames.items(), key=lambda each: each[0] != main)
+    return [{"ident": ident, "frames": _functions(frame)} for ident, frame in found[:_THREADS]]
+
+
+def _functions(frame: Any) -> list[list[Any]]:
+    """Return the names, files and lines of a frame's functions, of very many the innermost."""
+    found: list[list[Any]] = []
+    while frame is not None:
+        if len(found) == _FRAMES:
+            found.append(["...", "", None])
+            break
+        found.append([frame.f_code.co_name, frame.f_code.co_filename, frame.f_lineno])
+        frame = frame.f_back
+    return found[::-1]
 
 
 def answer_file(number: str) -> str:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from .dumped_stacks import Dumped, Frame
@@ -40,6 +42,11 @@ def spied(program: str, process: int, limit_seconds: float) -> list[Dumped] | No
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit_seconds, check=True)
         return parse_spied(json.loads(done.stdout))
+    except subprocess.TimeoutExpired:
+        # It was ended while it stopped the process, which may have been left so.
+        with suppress(OSError):
+            os.kill(process, signal.SIGCONT)
+        return None
     except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError):
         # Whatever it is, faulthandler tells enough.
         return None

@@ -1,7 +1,8 @@
 """What every thread of a host's function does at this moment, seen from outside its process.
 
-`faulthandler` in the process writes it (`stack_signal.py`), so that it can be had while native code
-hangs; where py-spy is there, and the kernel lets it look, it tells of native code, too.
+The process tells it itself (`control.py`); while native code hangs and keeps Python's lock,
+`faulthandler` writes it (`stack_signal.py`). Where py-spy is there, and the kernel lets it look, it
+tells of native code, too.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Stacks(NamedTuple):
         host: The host's number.
         at: When it was looked at, in seconds since 1970.
         process: The process's id, where it runs.
-        how: What has told: `faulthandler` or `py-spy`.
+        how: What has told: `python`, `faulthandler` or `py-spy`.
         notes: What is to be said about it.
         threads: Its threads, that which calls the function first, then tasks, then its children's;
             the runner's own are left out.
@@ -79,7 +80,7 @@ def main(door: Door, _arguments: Sequence[str]) -> int:
     """Print what a host's function does, or why that cannot be told; the `stacks` command."""
     try:
         print(json.dumps(take(door).document()))
-    except NoStacks as error:
+    except (NoStacks, OSError, ValueError) as error:
         print(json.dumps({"host": door.host, "error": str(error)}))
     return 0
 
@@ -106,7 +107,7 @@ def take(door: Door, *, limit_seconds: float = LIMIT_SECONDS) -> Stacks:
     begun, before = time.monotonic(), read_threads(door.worker)
     children = {each: read_threads(each) for each in descendants(door.worker)}
     spy = find_spy(task["scripts"] or "")
-    how, dumped = _dump(door, control, spy, before, limit_seconds)
+    how, dumped = _dump(door, control, spy, asked.dumped, before, limit_seconds)
     time.sleep(max(MEASURED_SECONDS - (time.monotonic() - begun), 0.0))
     passed = time.monotonic() - begun
     kernel = Kernel(before, read_threads(door.worker), passed)
@@ -130,11 +131,13 @@ class _Asked(NamedTuple):
     Attributes:
         names: What Python calls them, by their idents.
         tasks: What its event loop's tasks wait for.
+        dumped: What its threads do; none where it does not tell.
         is_held: Whether no Python code could run in it.
     """
 
     names: Mapping[int, Mapping[str, Any]] = {}
     tasks: Sequence[Mapping[str, Any]] = ()
+    dumped: Sequence[Dumped] = ()
     is_held: bool = False
 
 
@@ -145,20 +148,28 @@ def _asked(door: Door) -> _Asked:
         return _Asked(is_held=True)
     except Refused:
         return _Asked()
-    return _Asked({thread["ident"]: thread for thread in told["threads"]}, told["tasks"])
+    names = {thread["ident"]: thread for thread in told["threads"]}
+    dumped = [
+        Dumped(each["ident"], tuple(Frame(*frame) for frame in each["frames"]))
+        for each in told["stacks"]
+    ]
+    return _Asked(names, told["tasks"], dumped)
 
 
 def _dump(
     door: Door,
     control: Mapping[str, Any],
     spy: str | None,
+    told: Sequence[Dumped],
     before: Mapping[int, ThreadTime],
     limit_seconds: float,
-) -> tuple[str, list[Dumped]]:
+) -> tuple[str, Sequence[Dumped]]:
     """Return the threads of the function's process, and what has told of them."""
     seen = spied(spy, door.worker, min(SPY_SECONDS, limit_seconds)) if spy else None
     if seen:
         return PROGRAM, seen
+    if told:
+        return "python", told
     try:
         text = dump_of(door.worker, door.directory, control, limit_seconds)
     except (NotWritten, OSError) as error:

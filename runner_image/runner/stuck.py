@@ -126,7 +126,7 @@ class StuckWatch:
         message = f"nothing was printed for {for_seconds:.0f} s, and {why}"
         try:
             does = text_of(take(self._door))
-        except NoStacks as error:
+        except (NoStacks, OSError, ValueError) as error:
             does = str(error)
         if self._stop.is_set():
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -12,9 +13,11 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from kinetic_flows.runner_image.runner.control import STACKS_FILE
 from kinetic_flows.runner_image.runner.door import Entrance, open_door
 from kinetic_flows.runner_image.runner.dumped_stacks import Dumped, Frame, parse_dump
 from kinetic_flows.runner_image.runner.spied_stacks import parse_spied
+from kinetic_flows.runner_image.runner.stack_signal import NotWritten, dump_of
 from kinetic_flows.runner_image.runner.stack_view import View
 from kinetic_flows.runner_image.runner.stacks import IS_BUSY, KEEPS_LOCK, LEFT_BEHIND, _notes
 
@@ -159,7 +162,7 @@ def test_two_threads_that_wait_for_each_other_are_seen_by_name(
     assert lines(main) == [("main", 10, "with second:")]
     assert (loader["name"], loader["is_main"], loader["state"]) == ("loader", False, "waiting")
     assert lines(loader) == [("load", 16, "with first:")]
-    assert (seen["host"], seen["how"], seen["notes"]) == (0, "faulthandler", [])
+    assert (seen["host"], seen["how"], seen["notes"]) == (0, "python", [])
 
 
 def test_native_code_that_never_returns_and_keeps_pythons_lock_is_seen(
@@ -170,7 +173,7 @@ def test_native_code_that_never_returns_and_keeps_pythons_lock_is_seen(
     seen = look(tmp_path, "stacks")
     (main,) = seen["threads"]
     assert lines(main) == [("main", 6, "train(hang)"), ("train", 8, "hang()")]
-    assert main["state"] == "running"
+    assert (main["state"], seen["how"]) == ("running", "faulthandler")
     assert "keeps Python's lock" in seen["notes"][0]
 
 
@@ -243,14 +246,69 @@ def test_a_lock_is_not_blamed_where_the_runner_is_at_something_else(tmp_path: Pa
     assert _notes(False, view, [main, listens]) == []
 
 
-def test_where_py_spy_may_not_look_faulthandler_tells(start: Start, tmp_path: Path) -> None:
+def test_where_py_spy_may_not_look_the_process_tells(start: Start, tmp_path: Path) -> None:
     spy = tmp_path / "bin" / "py-spy"
     spy.parent.mkdir()
     spy.write_text("#!/bin/sh\necho 'Error: Permission Denied' >&2; exit 1\n")
     spy.chmod(0o755)
     start(DEADLOCK)
     seen = look(tmp_path, "stacks", PATH=f"{spy.parent}:/usr/bin:/bin")
-    assert (seen["how"], len(seen["threads"])) == ("faulthandler", 2)
+    assert (seen["how"], len(seen["threads"])) == ("python", 2)
+
+
+LISTENS = """
+import faulthandler, os, sys, threading
+from signal import SIG_DFL, SIGUSR2, pthread_sigmask, signal, SIG_BLOCK
+file = os.open(sys.argv[1], os.O_RDWR | os.O_APPEND)
+faulthandler.register(SIGUSR2, file=file)
+print(file, flush=True)
+for line in sys.stdin:
+    exec(line)
+    print(flush=True)
+"""
+
+
+def test_a_signal_is_sent_to_nobody_whom_it_would_end(tmp_path: Path) -> None:
+    stacks = tmp_path / STACKS_FILE
+    stacks.touch()
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTENS, str(stacks)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        number = int(process.stdout.readline())
+        control = {"native_id": process.pid, "signal": signal.SIGUSR2, "stacks": number}
+
+        def dumped(**changes: int) -> str:
+            try:
+                return dump_of(process.pid, str(tmp_path), {**control, **changes}, 5)
+            except NotWritten as error:
+                return str(error)
+
+        assert parse_dump(dumped())
+        assert "has closed the file" in dumped(stacks=0)
+        for done, why in (
+            ("pthread_sigmask(SIG_BLOCK, [SIGUSR2])", "it lets no signal reach it"),
+            ("signal(SIGUSR2, SIG_DFL)", "it does not handle the signal"),
+            ("os.close(file)", "has closed the file"),
+        ):
+            process.stdin.write(done + "\n")
+            process.stdout.readline()
+            assert why in dumped()
+        process.stdin.close()
+        assert process.wait() == 0
+    assert "is over" in dumped()
+
+
+def test_two_who_look_at_once_do_not_wait_for_ever(tmp_path: Path) -> None:
+    with (tmp_path / STACKS_FILE).open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(NotWritten, match="somebody else looks at it"):
+            dump_of(os.getpid(), str(tmp_path), {}, 0.01)
 
 
 def test_a_dump_is_read_as_later_versions_of_python_write_it() -> None:

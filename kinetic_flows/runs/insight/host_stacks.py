@@ -68,7 +68,7 @@ class HostStacks:
         host: Its number, counted over all slices.
         place: Its pod, or its process on this machine; empty where that is not known.
         at: When it was looked at; None where it did not answer.
-        how: What has told: `faulthandler` or `py-spy`.
+        how: What has told: `python` (the process itself), `faulthandler` or `py-spy`.
         notes: What else is known.
         threads: Its threads, that which calls the function first.
         why_not: Why nothing is known; empty where something is.
