@@ -385,6 +385,60 @@ TABLE: dict[str, tuple[Evidence, str, str]] = {
             "/job:jax_worker/replica:0/task:1 stopped sending heartbeats"
         ),
     ),
+    "a server that has closed its connection": (
+        failed(
+            box(
+                0,
+                status="raised",
+                type_name="ConnectionResetError",
+                message="[Errno 104] Connection reset by peer",
+                errors=errors(
+                    "lost_process",
+                    "ConnectionResetError: [Errno 104] Connection reset by peer",
+                ),
+            ),
+            hosts=2,
+        ),
+        "raised",
+        (
+            "The function raised ConnectionResetError: [Errno 104] Connection reset by peer, on "
+            "host 0."
+        ),
+    ),
+    "a process that was lost in a collective call": (
+        failed(
+            box(
+                1,
+                status="raised",
+                message="[gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.2]",
+                errors=errors(
+                    "lost_process",
+                    "RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by peer "
+                    "[10.0.0.2]",
+                ),
+            )
+        ),
+        "host_lost",
+        (
+            "Host 1 lost another process of the run: RuntimeError: "
+            "[gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.2]"
+        ),
+    ),
+    "an exception in words of a cost": (
+        failed(message="max_cost has to be positive"),
+        "raised",
+        "The function raised max_cost has to be positive.",
+    ),
+    "an exception in words of a pod": (
+        failed(message="the container of web could not be found"),
+        "raised",
+        "The function raised the container of web could not be found.",
+    ),
+    "an exception in words of memory": (
+        failed(message="the container ran out of memory"),
+        "raised",
+        "The function raised the container ran out of memory.",
+    ),
     "a fault that the function has got over": (
         failed(
             box(

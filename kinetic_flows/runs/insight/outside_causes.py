@@ -172,11 +172,14 @@ def never_launched(evidence: Evidence) -> Finding | None:
 
 def never_started(evidence: Evidence) -> Finding | None:
     """Say why a run's container never ran, or why it found no node."""
+    # One that began has left a word of its own, such as what the function raised.
+    if evidence.boxes or evidence.status == "raised":
+        return None
     waited = re.search(
         r"(it did not start within .*|it cannot start: .*|the container of .* could not be .*)",
         evidence.message,
     )
-    if waited is None or evidence.boxes:
+    if waited is None:
         return None
     return Finding(
         cause="never_started",

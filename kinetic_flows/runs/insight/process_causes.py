@@ -138,7 +138,7 @@ def out_of_memory(evidence: Evidence) -> Finding | None:
                 evidence=_memory_words(evidence, box.host),
                 hint=hint,
             )
-    if OUT_OF_MEMORY in evidence.message:
+    if OUT_OF_MEMORY in evidence.message and evidence.status != "raised":
         return Finding(cause="out_of_memory", sentence=f"{evidence.message}.", hint=hint)
     return None
 
@@ -280,6 +280,10 @@ _TOLD: Mapping[str, tuple[str, str, str]] = {
 }
 """Faults that a run's own output tells of: the cause, how it is told, and a hint; first come."""
 
+_PEER = re.compile(r"by (?:remote )?peer\b")
+_BETWEEN_PROCESSES = re.compile(r"(?i:gloo|nccl|\brank|/task:|coordination|tcpstore)")
+"""What says of a connection that it was one between the processes of a run."""
+
 _TASK = re.compile(r"/task:(\d+)|\b[Rr]ank (\d+)\b")
 
 
@@ -288,6 +292,8 @@ def told_by_output(evidence: Evidence) -> Finding | None:
     for kind, (cause, what, hint) in _TOLD.items():
         for box in evidence.boxes:
             lines = [each for each in box.errors_of(kind) if _is_decisive(box, each)]
+            if kind == LOST:
+                lines = [each for each in lines if _is_of_run(evidence, each)]
             if box.status == "raised" and kind == CHIP_MEMORY and box.out_of_memory:
                 lines = lines or [ErrorLine(kind=kind, line=box.out_of_memory)]
             if lines:
@@ -309,6 +315,13 @@ def _told(
         )
     return Finding(
         cause=cause, sentence=sentence, host=host, evidence=(), hint=hint, is_certain=False
+    )
+
+
+def _is_of_run(evidence: Evidence, error: ErrorLine) -> bool:
+    """Whether a process that was lost is the run's own, and not some server of others."""
+    return evidence.hosts > 1 and (
+        _PEER.search(error.line) is None or _BETWEEN_PROCESSES.search(error.line) is not None
     )
 
 

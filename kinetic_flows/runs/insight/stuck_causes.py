@@ -82,7 +82,8 @@ def waits_for(thread: ThreadStack) -> str:
 
 def over_budget(evidence: Evidence) -> Finding | None:
     """Say that the run was ended for what it cost."""
-    if "max_cost" not in evidence.message:
+    # A function may raise what says the same.
+    if evidence.status == "raised" or "max_cost" not in evidence.message:
         return None
     return Finding(
         cause="over_budget",
