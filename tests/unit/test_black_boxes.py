@@ -17,7 +17,7 @@ from kinetic_flows.runs.insight.causes import explain
 from kinetic_flows.runs.insight.evidence import BlackBox, Evidence, box_of
 from kinetic_flows.runs.insight.finding import Finding
 from loopback.tools import find_tool
-from runner_jobs import RUN_ID, Ended, Job, wait
+from runner_jobs import RUN_ID, Job, wait
 
 HANG = """
     import ctypes
@@ -74,14 +74,6 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> str:
     return library
 
 
-def ended(job: Job, *hosts: str) -> list[Ended]:
-    """Run a job on its hosts to the end."""
-    if not hosts:
-        return [job.run()]
-    started = [job.start(JOB_COMPLETION_INDEX=host) for host in hosts]
-    return [wait(each) for each in started]
-
-
 def boxes_of(job: Job) -> list[BlackBox]:
     """Return what the hosts of a run left."""
     paths = sorted((job.root / "runs" / RUN_ID / BLACK_BOX).glob("host-*.json"))
@@ -109,13 +101,31 @@ def a_job(root: Path, source: str, *args: Any, **changes: Any) -> Job:
     return Job(root / "store", dedent(source), args=args, changes={"grace_seconds": 0.5, **changes})
 
 
-def test_a_native_call_that_never_returns_is_named(tmp_path, native):
-    job = a_job(tmp_path, HANG, native, timeout_seconds=1)
-    ended(job)
-    [box] = boxes_of(job)
-    assert (box.status, box.message) == ("timed_out", "it ran longer than 1 s")
+@pytest.fixture(scope="module")
+def late(tmp_path_factory: pytest.TempPathFactory, native: str) -> dict[str, Job]:
+    """Runs that took too long, side by side: they wait for their limits together."""
+    root = tmp_path_factory.mktemp("late")
+    jobs = {
+        "hang": a_job(root / "hang", HANG, native, timeout_seconds=2),
+        "deadlock": a_job(root / "deadlock", DEADLOCK, timeout_seconds=2),
+        "slice": a_job(root / "slice", SLICE, timeout_seconds=2, hosts=3),
+    }
+    hosts = {"slice": ("0", "1", "2")}
+    started = [
+        job.start(JOB_COMPLETION_INDEX=host)
+        for name, job in jobs.items()
+        for host in hosts.get(name, ("0",))
+    ]
+    for each in started:
+        wait(each)
+    return jobs
+
+
+def test_a_native_call_that_never_returns_is_named(late):
+    [box] = boxes_of(late["hang"])
+    assert (box.status, box.message) == ("timed_out", "it ran longer than 2 s")
     assert box.lines[-1] == "step 1"
-    found = why(job)
+    found = why(late["hang"])
     assert found.cause == "native_hang"
     assert found.sentence.startswith(
         "The run hung in native code that train (app.py:7) had called: it used "
@@ -123,10 +133,8 @@ def test_a_native_call_that_never_returns_is_named(tmp_path, native):
     assert found.sentence.endswith(" of a processor, and no Python code could run beside it.")
 
 
-def test_a_deadlock_names_its_threads(tmp_path):
-    job = a_job(tmp_path, DEADLOCK, timeout_seconds=1)
-    ended(job)
-    found = why(job)
+def test_a_deadlock_names_its_threads(late):
+    found = why(late["deadlock"])
     assert found.cause == "deadlock"
     assert found.sentence == (
         "The run most likely had a deadlock: thread 'main' in main (app.py:10) and thread 'loader' "
@@ -135,11 +143,9 @@ def test_a_deadlock_names_its_threads(tmp_path):
     assert found.evidence[0] == ("thread 'main' used no processor: main (app.py:10)")
 
 
-def test_the_host_that_is_stuck_while_others_wait_for_it_is_named(tmp_path):
-    job = a_job(tmp_path, SLICE, timeout_seconds=1.5, hosts=3)
-    ended(job, "0", "1", "2")
-    assert [box.host for box in boxes_of(job)] == [0, 1, 2]
-    found = why(job, hosts=3)
+def test_the_host_that_is_stuck_while_others_wait_for_it_is_named(late):
+    assert [box.host for box in boxes_of(late["slice"])] == [0, 1, 2]
+    found = why(late["slice"], hosts=3)
     assert (found.cause, found.host) == ("host_stuck", 1)
     waits = r"there in wait \(threading\.py:\d+\)"
     assert re.fullmatch(
@@ -151,7 +157,7 @@ def test_the_host_that_is_stuck_while_others_wait_for_it_is_named(tmp_path):
 
 def test_a_segmentation_fault_names_the_function_that_called_native_code(tmp_path):
     job = a_job(tmp_path, CRASHES)
-    assert ended(job)[0].exit_code == 139
+    assert job.run().exit_code == 139
     [box] = boxes_of(job)
     assert (box.signal, box.exit_code) == ("SIGSEGV", -11)
     assert [each.kind for each in box.errors] == ["python_fatal"]
@@ -165,7 +171,7 @@ def test_a_segmentation_fault_names_the_function_that_called_native_code(tmp_pat
 
 def test_a_process_that_leaves_by_itself_is_told_of(tmp_path):
     job = a_job(tmp_path, "import os\ndef main():\n    print('bye')\n    os._exit(7)")
-    ended(job)
+    job.run()
     found = why(job)
     assert found.cause == "exited"
     assert found.sentence.startswith("The function's process exited with 7 while the function ran")
@@ -179,7 +185,7 @@ def test_what_a_function_raises_is_told_with_the_faults_of_its_output(tmp_path):
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         """
     job = a_job(tmp_path, source)
-    ended(job)
+    job.run()
     [box] = boxes_of(job)
     assert (box.status, box.type_name) == ("raised", "RuntimeError")
     assert {each.kind for each in box.errors} == {"nccl", "cuda"}
@@ -187,13 +193,6 @@ def test_what_a_function_raises_is_told_with_the_faults_of_its_output(tmp_path):
     found = why(job)
     assert found.cause == "gpu_fault"
     assert "CUDA error: an illegal memory access was encountered" in found.sentence
-    job = a_job(
-        tmp_path / "other", "def main():\n    print('NCCL WARN slow')\n    raise ValueError(3)"
-    )
-    ended(job)
-    found = why(job)
-    assert (found.cause, found.sentence) == ("raised", "The function raised ValueError: 3.")
-    assert found.evidence == ("NCCL WARN slow",)
 
 
 def test_a_page_says_what_the_host_knows_of_its_end():
@@ -204,10 +203,9 @@ def test_a_page_says_what_the_host_knows_of_its_end():
     )
 
 
-@pytest.mark.parametrize("source", ["def main():\n    return 3", "def main():\n    print('x' * 9)"])
-def test_a_run_that_returns_leaves_none(tmp_path, source):
-    job = a_job(tmp_path, source)
-    ended(job)
+def test_a_run_that_returns_leaves_none(tmp_path):
+    job = a_job(tmp_path, "def main():\n    print('NCCL WARN slow')")
+    job.run()
     assert not boxes_of(job)
 
 
@@ -220,7 +218,7 @@ def test_secret_values_are_masked_in_it(tmp_path):
         """
     job = a_job(tmp_path, source)
     job.sealed["TOKEN"] = "a-long-secret-value"
-    ended(job)
+    job.run()
     path = job.root / "runs" / RUN_ID / BLACK_BOX / "host-0.json"
     text = path.read_text()
     assert "a-long-secret-value" not in text
