@@ -26,7 +26,6 @@ from kinetic_flows.platforms.gke.work_pool import ensure_headless_service
 from kinetic_flows.runs.settle import ticket_of
 from loopback.kubernetes.node_groups import node_group
 from loopback.quick_cloud import QuickCloud, a_quick_cloud
-from runner_jobs import wait_until
 
 FUNCTIONS = """
     import os
@@ -81,19 +80,6 @@ def test_slices_of_a_call_are_a_job_each(functions: ModuleType, api: PrefectApi)
     assert [ticket_of(api.read_run(each.id)).slices for each in (run, again)] == [2, 2]
 
 
-def test_the_pod_that_hangs_in_native_code_is_named_while_the_others_wait_for_it(
-    functions: ModuleType,
-) -> None:
-    options = {"accelerator": "tpu-v5p-2x2x2", "slices": 2, "framework": "none"}
-    with hanging(kinetic.run(**options)(functions.one_hangs)) as run:
-        seen = run.stacks()
-        assert [group.numbers for group in seen.groups] == [(0, 2, 3), (1,)]
-        assert "ctypes.PyDLL(None).pause()" in str(seen)
-        pods = {each.place for each in seen.hosts}
-        assert len(pods) == 4
-        assert all(pod.startswith("one-hangs-") for pod in pods), pods
-
-
 def test_of_pods_that_took_too_long_the_one_is_named_that_was_stuck(
     functions: ModuleType, api: PrefectApi, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,33 +110,28 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_a_host_whose_node_is_gone_is_named_with_it(
+def test_a_pod_that_hangs_in_native_code_is_named_and_one_whose_node_is_gone_with_it(
     functions: ModuleType, cloud: QuickCloud
 ) -> None:
     options = {"accelerator": "tpu-v5p-2x2x2", "slices": 2, "framework": "none"}
-    run = kinetic.run(**options)(functions.one_waits).submit()
-    wait_until(lambda: "host 1 differs: in read_batch" in seen(run), seconds=120)
-    pods = [pod["metadata"]["name"] for pod in cloud.cluster.list("pods")]
-    lost = next(name for name in pods if f"{run.id}-s1-1-" in name)
-    node = cloud.cluster.store.get("pods", "default", lost)["spec"]["nodeName"]
-    cloud.cluster.trouble.lose(lost)
-    with pytest.raises(
-        RunCrashed, match=r"Host 3 \(\S+ on node \S+\) was stopped: its node is gone"
-    ):
-        run.result()
+    with hanging(kinetic.run(**options)(functions.one_hangs)) as run:
+        seen = run.stacks()
+        assert [group.numbers for group in seen.groups] == [(0, 2, 3), (1,)]
+        assert "ctypes.PyDLL(None).pause()" in str(seen)
+        pods = [each.place for each in seen.hosts]
+        assert len(set(pods)) == 4
+        assert all(pod.startswith("one-hangs-") for pod in pods), pods
+        node = cloud.cluster.store.get("pods", "default", pods[3])["spec"]["nodeName"]
+        cloud.cluster.trouble.lose(pods[3])
+        with pytest.raises(
+            RunCrashed, match=r"Host 3 \(\S+ on node \S+\) was stopped: its node is gone"
+        ):
+            run.result()
     why = run.why()
     assert (why.cause, why.host) == ("node_lost", 3)
-    assert why.sentence == f"Host 3 ({lost} on node {node}) was stopped: its node is gone."
+    assert why.sentence == f"Host 3 ({pods[3]} on node {node}) was stopped: its node is gone."
     assert "because it does not exist in the cloud provider" in "\n".join(why.evidence)
     assert "nothing was left" in str(why)
-
-
-def seen(run: kinetic.Run[None]) -> str:
-    """Return what the hosts of a run do, as far as they tell."""
-    try:
-        return run.stacks().summary
-    except kinetic.KineticError:
-        return ""
 
 
 def test_a_worker_is_not_asked_for_slices(
