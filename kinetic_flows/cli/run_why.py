@@ -5,7 +5,6 @@ from __future__ import annotations
 from kinetic_flows.api.run import attach
 from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.reading import require_something_to_read
-from kinetic_flows.core.display import for_terminal
 
 
 def why(run_id: str, /, *, as_json: Json = False) -> None:
@@ -24,4 +23,4 @@ def why(run_id: str, /, *, as_json: Json = False) -> None:
     if as_json:
         print_json(found.document())
     else:
-        print(for_terminal(str(found)))
+        print(found)

@@ -104,3 +104,12 @@ def test_a_run_that_failed_before_it_was_launched_is_asked_about_nowhere(platfor
     known = evidence_of(platform, RUN, failed)
     assert not known.boxes
     assert explanation(known).sentence == "It was never launched: it is gone."
+
+
+def test_as_text_it_orders_a_terminal_nothing(platform):
+    failed = replace(CRASHED, labels={}, message="it was \x1b]0;renamed\x07")
+    found = explanation(evidence_of(platform, RUN, failed))
+    assert "renamed" in found.sentence
+    for text in (str(found), repr(found)):
+        assert "renamed" in text
+        assert not {"\x1b", "\x07"} & set(text)

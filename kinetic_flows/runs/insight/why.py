@@ -9,6 +9,7 @@ from typing import Any
 
 from kinetic_flows.clients.prefect.labels import STORE_LABEL
 from kinetic_flows.clients.prefect.records import RunRecord
+from kinetic_flows.core.display import for_terminal
 from kinetic_flows.core.errors import ObjectRefusedError
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.process_facts import ProcessFacts, merged
@@ -81,10 +82,11 @@ class Explanation:
         }
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self, self._known))
+        # Messages and lines of output may have what a terminal obeys.
+        return for_terminal("\n".join(_lines(self, self._known)))
 
     def __repr__(self) -> str:
-        return f"<Explanation {self.cause}: {self.sentence}>"
+        return for_terminal(f"<Explanation {self.cause}: {self.sentence}>")
 
 
 def why(session: Session, record: RunRecord) -> Explanation:
