@@ -147,7 +147,8 @@ def _print(looked: Sequence[Looked]) -> None:
         if number:
             print()
         print(_title(each, short))
-        print_table(table_of(each))
+        if table := table_of(each):
+            print_table(table)
         for words in _words(each):
             print(for_line(words))
 
@@ -156,9 +157,12 @@ def table_of(looked: Looked) -> list[list[str]]:
     """Return the cells of a run's table, its titles first: columns in which something stands.
 
     Args:
-        looked: The run.
+        looked: The run. Of one of which nothing is known, there is no table.
     """
-    lines = [list(TITLES), *_rows(looked)]
+    rows = _rows(looked)
+    if not rows:
+        return []
+    lines = [list(TITLES), *rows]
     shown = [place for place in range(len(TITLES)) if any(line[place] for line in lines[1:])]
     return [[line[place] for place in shown] for line in lines]
 
@@ -178,6 +182,8 @@ def _age(record: RunRecord) -> float | None:
 
 
 def _words(looked: Looked) -> Iterator[str]:
+    if not looked.metrics.hosts and not looked.metrics.missing:
+        yield "nothing is known of what it " + ("used" if looked.record.is_final else "uses")
     several = len(looked.metrics.hosts) > 1
     for host in looked.metrics.hosts:
         for each in host.words:
@@ -189,7 +195,7 @@ def _words(looked: Looked) -> Iterator[str]:
 def _rows(looked: Looked) -> list[list[str]]:
     rows = [_row(looked.record, host) for host in looked.metrics.hosts]
     rows += [[str(number), why, *([""] * 6)] for number, why in looked.metrics.missing.items()]
-    return rows or [["", "nothing is known of what it uses", *([""] * 6)]]
+    return rows
 
 
 def _row(record: RunRecord, host: HostMetrics) -> list[str]:
@@ -293,11 +299,11 @@ def _drawn(looked: Sequence[Looked], problem: str) -> RenderableType:
     parts: list[RenderableType] = []
     for each, short in zip(looked, _short(looked), strict=True):
         parts.append(Text(_title(each, short), style="bold"))
-        titles, *rows = table_of(each)
+        cells = table_of(each)
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for title in titles:
+        for title in cells[0] if cells else ():
             table.add_column(title, overflow="ellipsis", no_wrap=True)
-        for row in rows:
+        for row in cells[1:]:
             table.add_row(*(Text(for_line(cell)) for cell in row))
         parts += [table, *(Text(for_line(words), style="dim") for words in _words(each)), Text("")]
     ending = problem or f"{datetime.now():%H:%M:%S}, Ctrl-C to leave"

@@ -16,6 +16,7 @@ from kinetic_flows.core.object_names import BLACK_BOX
 from kinetic_flows.runs.insight.causes import explain
 from kinetic_flows.runs.insight.evidence import BlackBox, Evidence, box_of
 from kinetic_flows.runs.insight.finding import Finding
+from kinetic_flows.runs.insight.why import explanation
 from loopback.tools import find_tool
 from runner_jobs import RUN_ID, Job, wait
 
@@ -82,9 +83,14 @@ def boxes_of(job: Job) -> list[BlackBox]:
 
 def why(job: Job, hosts: int = 1) -> Finding:
     """Say why a run ended, from its result and its black boxes."""
+    return explain(known_of(job, hosts))
+
+
+def known_of(job: Job, hosts: int = 1) -> Evidence:
+    """Return what is known of a run's end from its result and its black boxes."""
     header = job.envelope().header
     state = {"timed_out": "TimedOut", "crashed": "Crashed"}.get(header.status, "Failed")
-    evidence = Evidence(
+    return Evidence(
         run_id=RUN_ID,
         hosts=hosts,
         state=state,
@@ -94,7 +100,6 @@ def why(job: Job, hosts: int = 1) -> Finding:
         exit_code=header.exit_code,
         boxes=tuple(boxes_of(job)),
     )
-    return explain(evidence)
 
 
 def a_job(root: Path, source: str, *args: Any, **changes: Any) -> Job:
@@ -167,6 +172,10 @@ def test_a_segmentation_fault_names_the_function_that_called_native_code(tmp_pat
         "The process of the function read or wrote memory that is not its own (SIGSEGV), in native "
         "code that read_weights (app.py:6) had called."
     )
+    last = str(explanation(known_of(job))).split("last lines", 1)[1]
+    assert "in read_weights" in last
+    assert "runner.pyz" not in last
+    assert "runpy" not in last
 
 
 def test_a_process_that_leaves_by_itself_is_told_of(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -172,6 +173,11 @@ def test_the_table_of_a_run_that_is_over_says_what_it_has_used() -> None:
     titles, row = table_of(a_look(a_host(), "Completed"))
     assert dict(zip(titles, row, strict=True))["CHIPS"] == "2 GPUs 60 %, 100 W"
     assert dict(zip(titles, row, strict=True))["MEMORY"] == "3.0 GiB of 16.0 GiB"
+
+
+def test_of_a_run_of_which_nothing_is_known_there_is_no_table() -> None:
+    looked = a_look(a_host(), "Completed")
+    assert table_of(replace(looked, metrics=RunMetrics(name="train()", hosts=()))) == []
 
 
 def test_columns_in_which_nothing_stands_are_left_out() -> None:

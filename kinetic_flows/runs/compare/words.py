@@ -21,6 +21,9 @@ LETTERS = {"added": "A", "removed": "D", "changed": "M", "moved": "R", "mode": "
 ONE_LINE_CHARACTERS = 88
 """Texts that are longer together stand below one another."""
 
+NAME_CHARACTERS = 60
+"""What stands behind the names of files is aligned behind names up to this length."""
+
 _PHASE_NAMES = {**PHASES, "took": "took"}
 
 
@@ -111,8 +114,14 @@ def _code(files: tuple[FileChange, ...]) -> Iterator[Row]:
     if not files:
         return
     yield "code", counted_changes(files)
-    for each in files:
-        moved = f" from {for_line(each.before)}" if each.before else ""
+    names = [_file_name(each) for each in files]
+    width = min(max(map(len, names)), NAME_CHARACTERS)
+    for name, each in zip(names, files, strict=True):
         counts = f"  +{each.added} -{each.removed}" if each.lines else ""
         note = f"  ({for_line(each.note)})" if each.note else ""
-        yield "", f"{LETTERS[each.kind]} {for_line(each.path)}{moved}{counts}{note}"
+        yield "", f"{name.ljust(width)}{counts}{note}".rstrip()
+
+
+def _file_name(change: FileChange) -> str:
+    moved = f" from {for_line(change.before)}" if change.before else ""
+    return f"{LETTERS[change.kind]} {for_line(change.path)}{moved}"

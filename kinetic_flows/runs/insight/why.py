@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,7 @@ SAID_LATER = timedelta(hours=1)
 
 SHOWN_LINES = 8
 SHOWN_NODES = 6
+_RUNNER_FRAME = re.compile(r'\s*File "(?:[^"]*/runner\.pyz/[^"]*|<frozen runpy>)", line \d+ in ')
 _NOT_BEGUN = ("never_launched", "never_started", "unknown")
 UNEVENTFUL = ("returned", "cancelled", "not_over")
 
@@ -217,8 +219,13 @@ def _lines(found: Explanation, known: Evidence) -> Iterator[str]:
     box = known.box(found.host or 0) or next(iter(known.boxes), None)
     if box is not None:
         of_host = f" of host {box.host}" if known.hosts > 1 else ""
-        yield from _section(f"last lines{of_host}", box.lines[-SHOWN_LINES:])
+        yield from _section(f"last lines{of_host}", _own_lines(box.lines)[-SHOWN_LINES:])
     yield from _section("unknown", found.unknown)
+
+
+def _own_lines(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Leave out the frames below the function's own in what Python says of a fatal error."""
+    return tuple(line for line in lines if not _RUNNER_FRAME.match(line))
 
 
 def _section(title: str, lines: tuple[str, ...]) -> Iterator[str]:
