@@ -26,6 +26,9 @@ from typing import Any, BinaryIO
 EXIT_FAILED = 1
 EXIT_NOTHING_THERE = 2
 
+LONGEST_HEAD_BYTES = 64 << 20
+"""Of the line that a stream begins with: what is none of ours may have no end of a line."""
+
 _NOT_TAKEN = "neither a file nor a directory"
 
 
@@ -51,9 +54,12 @@ def give(path: str, target: BinaryIO) -> None:
     if not os.path.exists(top):
         raise NothingThere(f"there is nothing at {path} (in {os.getcwd()})")
     name = os.path.basename(os.path.abspath(os.path.expanduser(path))) or "root"
-    found = list(_below(top))
-    skipped = [_relative(each, top) for each, kind in found if kind == _NOT_TAKEN]
-    sizes = [os.lstat(each).st_size for each, kind in found if kind == "file"]
+    try:
+        found = list(_below(top))
+    except OSError as error:
+        raise Failed(f"{error.filename} cannot be read: {error.strerror}") from error
+    skipped = [_relative(each, top) for each, kind, _ in found if kind == _NOT_TAKEN]
+    sizes = [size for _, kind, size in found if kind == "file"]
     head = {
         "name": name,
         "is_directory": os.path.isdir(top),
@@ -63,24 +69,31 @@ def give(path: str, target: BinaryIO) -> None:
     }
     target.write(json.dumps(head).encode() + b"\n")
     with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        for each, kind in found:
+        for each, kind, _ in found:
             if kind != _NOT_TAKEN:
                 _add(archive, each, _relative(each, top))
 
 
-def _below(top: str) -> Iterator[tuple[str, str]]:
-    """Yield everything at a path and below, each with what it is."""
-    yield top, _kind(top)
-    for folder, directories, names in os.walk(top):
+def _below(top: str) -> Iterator[tuple[str, str, int]]:
+    """Yield everything at a path and below, each with what it is and its size."""
+    yield top, *_kind(top)
+    for folder, directories, names in os.walk(top, onerror=_raise_unless_gone):
         for name in sorted([*directories, *names]):
             path = os.path.join(folder, name)
-            yield path, _kind(path)
+            # What goes on meanwhile may remove it: then it is not there to be copied.
+            with suppress(FileNotFoundError):
+                yield path, *_kind(path)
 
 
-def _kind(path: str) -> str:
-    mode = os.lstat(path).st_mode
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
+def _kind(path: str) -> tuple[str, int]:
+    found = os.lstat(path)
     kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
-    return kinds.get(stat.S_IFMT(mode), _NOT_TAKEN)
+    return kinds.get(stat.S_IFMT(found.st_mode), _NOT_TAKEN), found.st_size
 
 
 def _relative(path: str, top: str) -> str:
@@ -102,6 +115,8 @@ def _add(archive: tarfile.TarFile, path: str, name: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and name != ".":
+            return
         # tarfile's own word for a file that has become shorter is not the system's.
         why = error.strerror or "it has changed meanwhile"
         raise Failed(f"{path} cannot be read: {why}") from error
@@ -124,31 +139,42 @@ def take(path: str, source: BinaryIO) -> dict[str, Any]:
     head = _head(source)
     target = os.path.abspath(os.path.expanduser(path))
     if os.path.isdir(target) or path.endswith("/"):
-        target = os.path.join(target, head["name"])
+        target = os.path.join(target, _one_name(head["name"]))
     if head["is_directory"] and os.path.exists(target) and not os.path.isdir(target):
         raise Failed(f"{target} is a file, and a directory was to be copied there")
     if not head["is_directory"] and os.path.isdir(target):
         raise Failed(f"{target} is a directory, and a file was to be copied there")
-    skipped = list(head["skipped"])
+    skipped, sizes = list(head["skipped"]), []
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with tarfile.open(fileobj=source, mode="r|") as archive:
-            skipped += [each.name for each in archive if not _take(archive, each, target)]
+            for each in archive:
+                if not _take(archive, each, target):
+                    skipped.append(each.name)
+                elif each.isreg():
+                    sizes.append(each.size)
     except (tarfile.TarError, EOFError) as error:
         raise Failed(f"what was to be written to {target} broke off: {error}") from error
     except OSError as error:
         where = error.filename or target
         raise Failed(f"{where} cannot be written: {error.strerror or error}") from error
-    return {**{name: head[name] for name in ("files", "bytes")}, "path": target, "skipped": skipped}
+    return {"files": len(sizes), "bytes": sum(sizes), "path": target, "skipped": skipped}
 
 
 def _head(source: BinaryIO) -> dict[str, Any]:
-    line = source.readline()
+    line = source.readline(LONGEST_HEAD_BYTES)
     try:
         found: dict[str, Any] = json.loads(line)
     except ValueError:
         raise Failed("nothing came that could be written") from None
     return found
+
+
+def _one_name(name: str) -> str:
+    """Return the name of what comes: the other side is not trusted to lead elsewhere by it."""
+    if "/" in name or "\0" in name or name in ("", ".", ".."):
+        raise Failed(f"what came is called {name!r}, which is no name of a file")
+    return name
 
 
 def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> bool:
@@ -179,13 +205,18 @@ def _require_within(place: str, top: str) -> None:
 
 
 def _link(leads_to: str, place: str, top: str) -> bool:
-    """Make a link, if it stays within what is copied."""
-    there = os.path.normpath(os.path.join(os.path.dirname(place), leads_to))
-    if leads_to.startswith("/") or not (there + "/").startswith(top + "/"):
+    """Make a link, if it stays within what is copied, also by way of links that are there."""
+    folder, real_top = os.path.realpath(os.path.dirname(place)), os.path.realpath(top)
+    there = os.path.realpath(os.path.join(folder, leads_to))
+    if leads_to.startswith("/") or not (there + "/").startswith(real_top.rstrip("/") + "/"):
         return False
     new = _unfinished(place)
     os.symlink(leads_to, new)
-    os.replace(new, place)
+    try:
+        os.replace(new, place)
+    except OSError:
+        os.unlink(new)
+        raise
     return True
 
 

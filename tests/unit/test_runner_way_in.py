@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -304,21 +306,72 @@ def test_what_breaks_off_leaves_no_file_in_parts(tmp_path: Path) -> None:
     assert (tmp_path / "there" / "large").read_bytes() == (tmp_path / "large").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["../evil", "/tmp/kinetic-evil", "sub/../../evil"])
-def test_nothing_is_written_beside_where_it_is_to_be(tmp_path: Path, name: str) -> None:
-    import io
-    import tarfile
-
+def a_stream(name: str, *members: tarfile.TarInfo) -> bytes:
+    """Return a stream as somebody may make it who wishes no good."""
     stream = io.BytesIO()
-    head = {"name": "x", "is_directory": True, "files": 1, "bytes": 4, "skipped": []}
+    head = {"name": name, "is_directory": True, "files": 1, "bytes": 4, "skipped": []}
     stream.write(json.dumps(head).encode() + b"\n")
     with tarfile.open(fileobj=stream, mode="w|") as archive:
-        member = tarfile.TarInfo(name)
-        member.size = 4
-        archive.addfile(member, io.BytesIO(b"evil"))
-    assert carried(stream.getvalue(), tmp_path / "in" / "x") == 0
+        for member in members:
+            archive.addfile(member, io.BytesIO(b"evil"))
+    return stream.getvalue()
+
+
+def a_file(name: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size = 4
+    return member
+
+
+def a_link(name: str, leads_to: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = tarfile.SYMTYPE, leads_to
+    return member
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/kinetic-evil", "sub/../../evil"])
+def test_nothing_is_written_beside_where_it_is_to_be(tmp_path: Path, name: str) -> None:
+    assert carried(a_stream("x", a_file(name)), tmp_path / "in" / "x") == 0
     assert not list(tmp_path.rglob("*evil*"))
     assert not Path("/tmp/kinetic-evil").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/kinetic-evil", "..", ""])
+def test_the_name_of_what_comes_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    assert carried(a_stream(name, a_file("evil")), there) == carrying.EXIT_FAILED
+    assert not list(tmp_path.rglob("*evil*"))
+    assert not Path("/tmp/kinetic-evil").exists()
+
+
+def test_links_that_come_lead_nothing_out_together(tmp_path: Path) -> None:
+    top = tarfile.TarInfo(".")
+    top.type = tarfile.DIRTYPE
+    members = (top, a_link("a", "."), a_link("a/b", "../outside"), a_file("b"))
+    assert carried(a_stream("x", *members), tmp_path / "x") == 0
+    assert sorted(each.name for each in (tmp_path / "x").iterdir()) == ["a", "b"]
+    assert (tmp_path / "x" / "b").read_bytes() == b"evil"
+    assert not (tmp_path / "x" / "b").is_symlink()
+
+
+def test_what_is_removed_while_it_is_copied_is_not_there(tmp_path: Path) -> None:
+    top = tmp_path / "tree"
+    top.mkdir()
+    for name in ("kept", "removed"):
+        (top / name).write_text(name)
+
+    class Removes(io.BytesIO):
+        def write(self, content: Any) -> int:
+            (top / "removed").unlink(missing_ok=True)
+            return super().write(content)
+
+    stream = Removes()
+    carrying.give(str(top), stream)
+    stream.seek(0)
+    done = carrying.take(str(tmp_path / "there"), stream)
+    assert [each.name for each in (tmp_path / "there").iterdir()] == ["kept"]
+    assert (done["files"], done["bytes"], done["skipped"]) == (1, 4, [])
 
 
 def test_a_link_that_is_there_leads_nothing_out(tmp_path: Path) -> None:
