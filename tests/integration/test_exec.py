@@ -6,12 +6,15 @@ import io
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import aiohttp
 import pytest
 from kubernetes_runs import a_launcher, a_request, launch
 
+from kinetic_flows.clients.kubernetes import exec as pod_exec
 from kinetic_flows.clients.kubernetes.access import Kubeconfig
 from kinetic_flows.clients.kubernetes.client import KubernetesClient
 from kinetic_flows.core.errors import LaunchError, UsageError
@@ -110,6 +113,46 @@ def test_input_ends_where_its_stream_does(access: PodAccess) -> None:
     source, target = io.BytesIO(b"x" * LARGE), io.BytesIO()
     done = access.stream(RUN, 1, ["wc", "-c"], source, target)
     assert (done.exit_code, target.getvalue().strip()) == (0, str(LARGE).encode())
+
+
+def test_a_command_may_read_as_late_as_it_likes(
+    access: PodAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pod_exec, "QUIET_SECONDS", 0.05)
+    command, target = ["sh", "-c", "sleep 0.5; wc -c"], io.BytesIO()
+    done = access.stream(RUN, 0, command, io.BytesIO(b"x" * LARGE), target)
+    assert (done.exit_code, target.getvalue().strip()) == (0, str(LARGE).encode())
+
+
+def test_what_comes_is_taken_as_slowly_as_somebody_likes(
+    access: PodAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pod_exec, "QUIET_SECONDS", 0.05)
+
+    class Pager(io.BytesIO):
+        def write(self, content: Any) -> int:
+            if not self.tell():
+                time.sleep(0.5)
+            return super().write(content)
+
+    target = Pager()
+    command = ["head", "-c", str(LARGE), "/dev/zero"]
+    assert access.stream(RUN, 0, command, io.BytesIO(), target).exit_code == 0
+    assert target.tell() == LARGE
+
+
+def test_a_connection_that_says_nothing_any_more_is_broken(
+    access: PodAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pod_exec, "QUIET_SECONDS", 0.2)
+    # Nothing answers on it, as behind a way through a network that is gone.
+    monkeypatch.setattr(aiohttp.ClientWebSocketResponse, "ping", unasked)
+    with pytest.raises(LaunchError, match=r"broke off: it has said nothing for 0\.2 seconds"):
+        access.execute(RUN, 0, ["tail", "-f", "/dev/null"], limit_seconds=30)
+
+
+async def unasked(_websocket: aiohttp.ClientWebSocketResponse, _message: bytes) -> None:
+    """Ask nothing."""
 
 
 def test_a_source_that_fails_is_told(access: PodAccess) -> None:

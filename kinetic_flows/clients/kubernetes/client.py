@@ -214,35 +214,41 @@ class KubernetesClient:
             yield _chunks(answer)
 
     async def open_websocket_within(
-        self, path: str, *, protocols: tuple[str, ...]
+        self,
+        path: str,
+        *,
+        protocols: tuple[str, ...],
+        heartbeat_seconds: float | None = HEARTBEAT_SECONDS,
     ) -> aiohttp.ClientWebSocketResponse:
         """Open a websocket, for work that was spawned.
 
         Args:
             path: Path with its query.
             protocols: The subprotocols that are spoken here, the best first.
+            heartbeat_seconds: How long it may be silent until it is asked whether it is there;
+                None where its reader asks, and answers.
 
         Raises:
             KubernetesRefused: The API server refuses.
             KubernetesUnreachable: It does not answer.
         """
         try:
-            return await self._open_websocket(path, protocols)
+            return await self._open_websocket(path, protocols, heartbeat_seconds)
         except KubernetesRefused as refusal:
             if refusal.status != HTTPStatus.UNAUTHORIZED:
                 raise
         # As of requests: tokens expire.
         await self._disconnect()
-        return await self._open_websocket(path, protocols)
+        return await self._open_websocket(path, protocols, heartbeat_seconds)
 
     async def _open_websocket(
-        self, path: str, protocols: tuple[str, ...]
+        self, path: str, protocols: tuple[str, ...], heartbeat_seconds: float | None
     ) -> aiohttp.ClientWebSocketResponse:
         api = await self._connected()
         url = re.sub("^http", "ws", self._host) + path
         try:
             return await internals.open_websocket(
-                api, url, protocols=protocols, heartbeat_seconds=HEARTBEAT_SECONDS
+                api, url, protocols=protocols, heartbeat_seconds=heartbeat_seconds
             )
         except aiohttp.WSServerHandshakeError as error:
             raise KubernetesRefused(error.status, error.message, f"GET {path}") from error

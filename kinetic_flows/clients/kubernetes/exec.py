@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -39,6 +39,9 @@ CLOSING = "v5.channel.k8s.io"
 PROTOCOLS = (CLOSING, "v4.channel.k8s.io")
 INPUT, OUTPUT, ERRORS, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 CHUNK_BYTES = 32_768
+
+QUIET_SECONDS = 45.0
+"""How long a connection may say nothing until it is taken for broken; it is asked each time."""
 
 EXIT_CODE_REASON, EXIT_CODE_CAUSE = "NonZeroExitCode", "ExitCode"
 
@@ -118,13 +121,20 @@ async def execute_within(client: KubernetesClient, command: PodCommand, streams:
         KubernetesUnreachable: It does not answer, or the connection broke off.
         LaunchError: The pod's node cannot start it.
     """
-    websocket = await client.open_websocket_within(command.path, protocols=PROTOCOLS)
+    websocket = await client.open_websocket_within(
+        command.path, protocols=PROTOCOLS, heartbeat_seconds=None
+    )
     if websocket.protocol not in PROTOCOLS:
         await websocket.close()
         raise KubernetesRefused(501, f"it speaks none of {', '.join(PROTOCOLS)}", str(command))
-    receiving = asyncio.ensure_future(_receive(websocket, command, streams))
-    sending = (_send(websocket, streams.source), _resize(websocket, streams.sizes))
-    tasks: set[asyncio.Task[Any]] = {receiving, *(asyncio.ensure_future(each) for each in sending)}
+    pulse = _Pulse(websocket)
+    receiving = asyncio.ensure_future(_receive(websocket, command, streams, pulse))
+    others = (
+        _send(websocket, streams.source, pulse),
+        _resize(websocket, streams.sizes),
+        pulse.watch(command),
+    )
+    tasks: set[asyncio.Task[Any]] = {receiving, *(asyncio.ensure_future(each) for each in others)}
     try:
         return await _end_of(receiving, tasks)
     finally:
@@ -144,12 +154,71 @@ async def _end_of(receiving: asyncio.Task[int], tasks: set[asyncio.Task[Any]]) -
     return receiving.result()
 
 
+class _Pulse:
+    """Finds out whether a connection is there that says nothing.
+
+    What is asked is answered behind all that was sent before it. So it proves nothing that no
+    answer comes while what comes is not taken, as a pager does it, or while a command does not read
+    what it is sent.
+
+    Args:
+        websocket: The connection.
+    """
+
+    def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        self._websocket = websocket
+        self._is_heard = True
+        self._is_held = False
+        self._sent = self._read = 0
+
+    def send(self, size_bytes: int) -> None:
+        """Take note of input that is sent."""
+        self._sent += size_bytes
+
+    async def hear(self, message: aiohttp.WSMessage) -> None:
+        """Take note of a message, and answer what is asked."""
+        self._is_heard = True
+        if message.type is aiohttp.WSMsgType.PING:
+            with suppress(aiohttp.ClientError, OSError):
+                await self._websocket.pong(message.data)
+        elif message.type is aiohttp.WSMsgType.PONG:
+            with suppress(ValueError):
+                self._read = int(message.data)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Expect nothing while something waits to be taken."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held, self._is_heard = False, True
+
+    async def watch(self, command: PodCommand) -> None:
+        """Ask again and again whether it is there, until it is not.
+
+        Raises:
+            KubernetesUnreachable: It is not.
+        """
+        while self._is_heard or self._is_held or self._sent - self._read > CHUNK_BYTES:
+            self._is_heard = False
+            # That it is closed is found by who receives.
+            with suppress(aiohttp.ClientError, OSError):
+                await self._websocket.ping(str(self._sent).encode())
+            await asyncio.sleep(QUIET_SECONDS)
+        raise _broken(command, f"it has said nothing for {QUIET_SECONDS:g} seconds")
+
+
 async def _receive(
-    websocket: aiohttp.ClientWebSocketResponse, command: PodCommand, streams: Streams
+    websocket: aiohttp.ClientWebSocketResponse,
+    command: PodCommand,
+    streams: Streams,
+    pulse: _Pulse,
 ) -> int:
     """Pass on what comes until the command's end is told; return its exit code."""
     takes = {OUTPUT: streams.output, ERRORS: streams.errors}
     async for message in websocket:
+        await pulse.hear(message)
         if message.type is not aiohttp.WSMsgType.BINARY or not message.data:
             continue
         channel, content = message.data[0], message.data[1:]
@@ -157,17 +226,21 @@ async def _receive(
             return exit_code_of(_status(content), command)
         # The first message is empty: it says that the connection is there.
         if channel in takes and content:
-            await takes[channel](content)
+            with pulse.held():
+                await takes[channel](content)
     raise _broken(command, str(websocket.exception() or "before it had ended"))
 
 
 async def _send(
-    websocket: aiohttp.ClientWebSocketResponse, source: AsyncIterator[bytes] | None
+    websocket: aiohttp.ClientWebSocketResponse,
+    source: AsyncIterator[bytes] | None,
+    pulse: _Pulse,
 ) -> None:
     """Send the command's input, and that it has ended."""
     if source is None:
         return
     async for chunk in source:
+        pulse.send(len(chunk))
         await _put(websocket, bytes((INPUT,)) + chunk)
     if websocket.protocol == CLOSING:
         await _put(websocket, bytes((CLOSE, INPUT)))

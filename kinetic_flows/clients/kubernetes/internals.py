@@ -38,9 +38,9 @@ async def send(
 
 
 async def open_websocket(
-    api: ApiClient, url: str, *, protocols: tuple[str, ...], heartbeat_seconds: float
+    api: ApiClient, url: str, *, protocols: tuple[str, ...], heartbeat_seconds: float | None
 ) -> aiohttp.ClientWebSocketResponse:
-    """Open a websocket as the client's user."""
+    """Open a websocket as the client's user; without a heartbeat, pings are its reader's."""
     headers: dict[str, str] = {}
     await api.update_params_for_auth(headers, [], ["BearerToken"])
     rest = api.rest_client
@@ -52,6 +52,7 @@ async def open_websocket(
         protocols=protocols,
         headers=headers,
         heartbeat=heartbeat_seconds,
+        autoping=heartbeat_seconds is not None,
         max_msg_size=0,
         **further,
     )
