@@ -94,8 +94,14 @@ class DebugClient:
 
     def _read(self) -> dict[str, Any]:
         length = 0
-        while (line := self._file.readline().strip()) or not length:
+        while (line := self._line()) or not length:
             name, _, value = line.partition(b":")
             length = int(value) if name == b"Content-Length" else length
         message: dict[str, Any] = json.loads(self._file.read(length))
         return message
+
+    def _line(self) -> bytes:
+        line = self._file.readline()
+        if not line:
+            raise EOFError("the debugger has closed the connection")
+        return line.strip()

@@ -79,26 +79,6 @@ def configuration(root: Path) -> dict[str, Any]:
     return {"type": "debugpy", "request": "attach", "pathMappings": mappings}
 
 
-def test_a_breakpoint_in_the_clients_file_stops_the_function_and_its_values_are_seen(
-    tmp_path: Path,
-) -> None:
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "inner.py").write_text(INNER)
-    job = job_of(tmp_path, SOURCE, 21)
-    process = job.start()
-    with DebugClient(port_of(process)) as client:
-        assert client.attach(configuration(project), project / "inner.py", LINE)
-        thread, frame = client.stopped_frame()
-        assert frame["source"]["path"] == str(project / "inner.py")
-        assert (frame["line"], client.evaluate(frame, "result")) == (LINE, "42")
-        client.ask("setExpression", expression="result", value="43", frameId=frame["id"])
-        client.ask("continue", threadId=thread)
-        ended = wait(process)
-    assert job.value() == 43
-    assert "a debugger is attached after" in ended.output
-
-
 def test_no_time_counts_while_nobody_comes_and_the_next_try_waits_no_more(tmp_path: Path) -> None:
     source = """
         import os
@@ -108,13 +88,13 @@ def test_no_time_counts_while_nobody_comes_and_the_next_try_waits_no_more(tmp_pa
             breakpoint()  # Nobody is there to stop for.
             return os.getcwd()
     """
-    job = job_of(tmp_path, source, wait_seconds=1.5, timeout_seconds=1.4, retries=1)
+    job = job_of(tmp_path, source, wait_seconds=1.1, timeout_seconds=1.0, retries=1)
     output = job.run().output
     assert job.value().endswith("/workspace")
     assert output.count("waiting for a debugger") == 1
     assert re.search(
         r"no debugger came in \d+ s; port \d+ stays open for one: the function is called, "
-        r"and timeout_seconds=1.4 begins to count",
+        r"and timeout_seconds=1 begins to count",
         output,
     )
 
