@@ -20,6 +20,7 @@ from kinetic_flows.core.moments import took
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.run_ids import short_id
 from kinetic_flows.runs.compare.bisect import (
+    MOST_BROKEN,
     Bisection,
     BisectPlan,
     BisectRun,
@@ -139,7 +140,7 @@ def planned(plan: BisectPlan, judge: Judge, repeats: int) -> str:
     values = f"{judge.ends[0]} in {names[0]} (good), {judge.ends[1]} in {names[1]} (bad)"
     cost = (
         f"at most {counted(most, 'run')} on {accelerators}, each as long as one of the two ({ran});"
-        " a mixture that cannot be judged takes one more"
+        f" a mixture that cannot be judged takes one more, up to {MOST_BROKEN + 1} of them"
     )
     return "\n".join([f"{judge.what}: {values}", labelled(rows), cost])
 
@@ -152,6 +153,8 @@ def concluded(plan: BisectPlan, judge: Judge, found: Bisection, session: Session
     before = shown.get(_count_before(plan, found), judge.ends[0])
     after = shown.get(_count_before(plan, found) + len(found.found), judge.ends[1])
     moved = f"{judge.what}: {before} before it, {after} with it"
+    if number := _count_before(plan, found):
+        moved += f", on top of the {counted(number, 'change')} before it"
     names = [for_line(each.shown) for each in found.found]
     if len(names) > 1:
         return (

@@ -151,7 +151,8 @@ def test_the_file_or_package_is_named_that_moved_a_value_and_nothing_is_run_twic
     code, out, err = command(*loss, "--yes")
     assert code == 0, err
     assert out.splitlines()[:2] == [
-        *("it is bisect_scale.py (code)", "loss: 0.2 before it, 0.5 with it"),
+        "it is bisect_scale.py (code)",
+        "loss: 0.2 before it, 0.5 with it, on top of the 5 changes before it",
     ]
     assert "-SCALE = 2\n+SCALE = 5\n" in out
     assert "--- a/bisect_data.py" not in out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from projects import Project, make_project
 
 import kinetic
 from kinetic_flows.cli.main import main
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.platforms.local.store import LocalStore
+from kinetic_flows.runs.compare.grep import search
+from kinetic_flows.runs.session import own_session
 
 TRAIN = """
     import kinetic
@@ -86,6 +90,21 @@ def _found(document: Any, section: str) -> dict[str, tuple[str | None, str | Non
     }
 
 
+def _matching_threads(*run_ids: str) -> set[threading.Thread]:
+    """Return the threads in which lines are compared with a pattern."""
+    seen: set[threading.Thread] = set()
+
+    class Pattern:
+        def search(self, _text: str) -> None:
+            seen.add(threading.current_thread())
+
+    with own_session(NullProgress()) as session:
+        records = [session.api.read_run(each) for each in run_ids]
+        pattern: Any = Pattern()
+        assert [each.problem for each in search(records, pattern, session)] == ["", ""]
+    return seen
+
+
 @pytest.mark.usefixtures("prefect_api_url")
 def test_two_runs_are_compared_and_their_lines_found(
     project: Project, command: Command, monkeypatch: pytest.MonkeyPatch
@@ -140,6 +159,7 @@ def test_two_runs_are_compared_and_their_lines_found(
         (second, "step 3", True),
         (second, "loss=0.30000000000000004", False),
     ]
+    assert _matching_threads(first, second) == {threading.main_thread()}, "or Ctrl-C waits for it"
     code, out, err = command("runs", "logs", second, "--grep", "no such line")
     assert (code, out, err) == (1, "", "kinetic: no line of 1 run fits\n")
 

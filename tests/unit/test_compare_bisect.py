@@ -180,6 +180,23 @@ def test_a_metric_that_is_not_there_is_answered_with_those_that_are() -> None:
     assert found_in(7, "a") is None
 
 
+def test_numbers_are_told_with_the_digits_that_tell_them_apart() -> None:
+    assert judge_for(_outcome(0.1 + 0.2), _outcome(0.5), None).ends == ("0.3", "0.5")
+    close = judge_for(_outcome(1.00000001), _outcome(1.00000002), None)
+    assert close.ends == ("1.00000001", "1.00000002")
+    assert close.shown([_outcome(1.5)]) == "1.5"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_what_is_no_finite_number_is_called_what_it_is(value: float) -> None:
+    with pytest.raises(UsageError, match=f"has returned {value} as 'loss'"):
+        judge_for(_outcome({"loss": 0.5}), _outcome({"loss": value}), "loss")
+    with pytest.raises(UsageError, match=f"has returned {value} as its value"):
+        judge_for(_outcome(value), _outcome(0.5), None)
+    with pytest.raises(UsageError, match="has not returned a number"):
+        judge_for(_outcome(10**400), _outcome(0.5), None)
+
+
 def test_calls_of_a_deployment_are_told_apart_by_their_parameters() -> None:
     digest = Sha256("0" * 64)
     job = JobTemplate(

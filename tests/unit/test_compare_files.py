@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kinetic_flows.code.stored_code import read_manifest, restore
-from kinetic_flows.core.errors import ObjectNotFoundError, ObjectRefusedError
-from kinetic_flows.core.job import CodeSpec
+from kinetic_flows.core.errors import ObjectNotFoundError, ObjectRefusedError, PackagingError
+from kinetic_flows.core.job import CodeSpec, JobTemplate
+from kinetic_flows.core.job_parts import ObjectRef, Sha256
 from kinetic_flows.platforms.local.store import LocalStore
+from kinetic_flows.runs.compare import changes
 from kinetic_flows.runs.compare.files import (
     SHOWN_BYTES,
     FileChange,
@@ -19,6 +23,7 @@ from kinetic_flows.runs.compare.files import (
     changed_files,
     counted_changes,
 )
+from kinetic_flows.runs.compare.mixed_code import MixedCode
 from kinetic_flows.runs.compare.words import file_block
 from shipping import names_under, ship, write_project
 
@@ -116,6 +121,49 @@ def test_every_kind_of_change_is_told(tmp_path: Path) -> None:
     assert file_block(found["new.py"]).startswith("--- /dev/null\n+++ b/new.py\n")
     assert file_block(found["gone.py"]).startswith("--- a/gone.py\n+++ /dev/null\n")
     assert file_block(found["data.bin"]) == ""
+
+
+def test_what_would_take_very_long_to_compare_is_said_to_differ(tmp_path: Path) -> None:
+    old = [f"{number}\n" for number in range(8000)]
+    new = [line if number % 2 else f"x{line}" for number, line in enumerate(old)]
+    before = {"table.csv": "".join(old), "moved.csv": "".join(old)}
+    after = {"table.csv": "".join(new), "moved.csv": "".join([*old[4000:], *old[:4000]])}
+    found = _changes(tmp_path, before, after)
+    assert (found["table.csv"].kind, found["table.csv"].lines) == ("changed", ())
+    assert found["table.csv"].note == "too much to show, 8,000, was 8,000 lines"
+    assert found["moved.csv"].added == found["moved.csv"].removed == 4000
+
+
+def _taken_apart(code: CodeSpec, store: LocalStore) -> changes.Side:
+    digest = Sha256("0" * 64)
+    job = JobTemplate(
+        name="train",
+        python="3.11",
+        runner=ObjectRef(name="runner", sha256=digest, size_bytes=1),
+        code=code,
+        payload_sha256=digest,
+        payload_size_bytes=1,
+    )
+    nothing: Any = None
+    return changes.Side(nothing, job, nothing, store, nothing)
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_no_mixture_has_files_within_a_file_or_link(tmp_path: Path, is_link: bool) -> None:
+    good = write_project(tmp_path / "good", {"train.py": "", "other/old.txt": "old"})
+    if is_link:
+        (good / "data").symlink_to("other")
+    else:
+        (good / "data").write_text("x")
+    bad = write_project(tmp_path / "bad", {"train.py": "", "data/new.txt": "new"})
+    store = LocalStore(tmp_path / "store")
+    before, after = (_taken_apart(ship(each, tmp_path / "store")[1], store) for each in (good, bad))
+    with ExitStack() as open_until:
+        mixed = MixedCode(before, after, tmp_path / "home", open_until)
+        with pytest.raises(PackagingError, match="data is a directory of one of them"):
+            mixed.with_files({"data/new.txt"})
+        whole = mixed.with_files({"data/new.txt", "data"})
+    assert {"data/new.txt", "other/old.txt", "train.py"} <= set(read_manifest(whole, store))
 
 
 def test_all_of_the_code_is_new_beside_a_run_without_any(tmp_path: Path) -> None:

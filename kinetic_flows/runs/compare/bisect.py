@@ -28,6 +28,9 @@ from kinetic_flows.runs.wait import wait_for_run
 GIVEN_UP = ("CANCELLED", "CANCELLING", "CRASHED")
 """States of a mixture's run that tells nothing of the mixture: it is run again."""
 
+MOST_BROKEN = 10
+"""How many mixtures that cannot be judged are run before it is left at several changes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
@@ -202,7 +205,8 @@ class BisectRun:
     def _search(self, points: Sequence[int], mixtures: Mixtures) -> tuple[int, int]:
         while True:
             step = next_step(points, self._known)
-            if step.next is None:
+            broken = sum(each is Verdict.BROKEN for each in self._known.values())
+            if step.next is None or broken > MOST_BROKEN:
                 return step.good, step.bad
             self._replay(step.next, mixtures)
 

@@ -37,7 +37,7 @@ CALL_OPTIONS = (
 )
 CALL_FIELDS = (
     *("retries", "retry_delay_seconds", "timeout_seconds", "idle_timeout_seconds"),
-    *("stuck_after_seconds", "grace_seconds", "secrets", "cost"),
+    *("stuck_after_seconds", "grace_seconds", "secrets"),
 )
 """Fields of a job that follow from those options."""
 

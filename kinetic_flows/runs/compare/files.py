@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -18,6 +19,9 @@ SHOWN_BYTES = 500_000
 """What is larger is said to differ, and not shown by its lines."""
 
 CONTEXT_LINES = 3
+
+MOST_WORK = 50_000_000
+"""Lines times changed lines of a file: what is more takes some seconds to compare."""
 
 Kind = Literal["added", "removed", "changed", "moved", "mode"]
 
@@ -169,6 +173,9 @@ def _change(
         sizes = ", was ".join(size_in_units(each.size_bytes) for each in (after, before) if each)
         what = "large" if _is_large(before) or _is_large(after) else "binary"
         return FileChange(path=path, kind=kind, note=f"{what}, {sizes}")
+    if _is_too_much(old, new):
+        sizes = ", was ".join(f"{len(each):,}" for each in (new, old))
+        return FileChange(path=path, kind=kind, note=f"too much to show, {sizes} lines")
     lines = tuple(_unified(old, new))
     return FileChange(
         path=path,
@@ -201,6 +208,13 @@ def _text(path: str, entry: Entry | None, contents: Mapping[str, bytes]) -> list
         return content.decode("utf-8").splitlines()
     except UnicodeDecodeError:
         return None
+
+
+def _is_too_much(before: list[str], after: list[str]) -> bool:
+    """Whether lines that differ are strewn over so many that finding them takes very long."""
+    old, new = Counter(before), Counter(after)
+    changed = (old - new).total() + (new - old).total()
+    return bool(before and after) and changed * max(len(before), len(after)) > MOST_WORK
 
 
 def _unified(before: list[str], after: list[str]) -> Iterator[str]:

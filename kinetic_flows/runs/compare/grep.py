@@ -93,15 +93,20 @@ def search(
         context: How many lines before and after a line that fits are shown, too.
     """
 
-    def searched(record: RunRecord) -> SearchedRun:
+    def read(record: RunRecord) -> Sequence[PrintedLine] | str:
         try:
-            lines = LogReader(ticket_of(record), session).available(is_settled=_is_settled(record))
+            return LogReader(ticket_of(record), session).available(is_settled=_is_settled(record))
         except KineticError as error:
-            return SearchedRun(record=record, problem=error.message)
-        return SearchedRun(record=record, found=tuple(found_in(lines, pattern, context)))
+            return error.message
 
     for start in range(0, len(records), AT_A_TIME):
-        yield from in_threads(searched, records[start : start + AT_A_TIME], threads=AT_A_TIME)
+        some = records[start : start + AT_A_TIME]
+        for record, lines in zip(some, in_threads(read, some, threads=AT_A_TIME), strict=True):
+            if isinstance(lines, str):
+                yield SearchedRun(record=record, problem=lines)
+            else:
+                # Only in this thread Ctrl-C ends a pattern that takes for ever.
+                yield SearchedRun(record=record, found=tuple(found_in(lines, pattern, context)))
 
 
 def found_in(

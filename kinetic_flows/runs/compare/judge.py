@@ -102,12 +102,12 @@ class NumberJudge:
     @property
     def ends(self) -> tuple[str, str]:
         """What it was of the good run, and of the bad one."""
-        return f"{self.good:.6g}", f"{self.bad:.6g}"
+        return self._text(self.good), self._text(self.bad)
 
     def shown(self, outcomes: Sequence[Outcome]) -> str:
         """Return the number of the runs of one mixture, or why there is none."""
         found = self._number(outcomes)
-        return next(map(_why_none, outcomes), "") if found is None else f"{found:.6g}"
+        return next(map(_why_none, outcomes), "") if found is None else self._text(found)
 
     def verdict(self, outcomes: Sequence[Outcome]) -> Verdict:
         """Judge the runs of one mixture by the number in their middle."""
@@ -116,6 +116,12 @@ class NumberJudge:
             return Verdict.BROKEN
         is_good = abs(found - self.good) <= abs(found - self.bad)
         return Verdict.GOOD if is_good else Verdict.BAD
+
+    def _text(self, number: float) -> str:
+        """Return a number with as many digits as tell the good one from the bad one."""
+        ends = self.good, self.bad
+        fits = (each for each in (6, 12) if len({_digits(end, each) for end in ends}) == 2)
+        return _digits(number, next(fits, 17))
 
     def _number(self, outcomes: Sequence[Outcome]) -> float | None:
         found = [number_of(each, self.metric) for each in outcomes]
@@ -158,6 +164,10 @@ class FailureJudge:
         return Verdict.BAD if alike else Verdict.BROKEN
 
 
+def _digits(number: float, digits: int) -> str:
+    return f"{number:.{digits}g}"
+
+
 def _kind(header: ResultHeader) -> tuple[str, str]:
     return header.status, header.type_name
 
@@ -183,7 +193,11 @@ def number_of(outcome: Outcome, metric: str | None) -> float | None:
         return None
     if metric is None:
         return outcome.seconds
-    return _as_number(found_in(outcome.value, metric) if metric else outcome.value)
+    return _as_number(_given(outcome, metric))
+
+
+def _given(outcome: Outcome, metric: str) -> Any:
+    return found_in(outcome.value, metric) if metric else outcome.value
 
 
 def found_in(value: Any, metric: str) -> Any:
@@ -197,15 +211,19 @@ def found_in(value: Any, metric: str) -> Any:
 
 def _as_number(value: Any) -> float | None:
     """Return a number as it is compared: a scalar of an array library is one, too."""
+    number = _as_float(value)
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _as_float(value: Any) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     if not isinstance(value, Real) and getattr(value, "ndim", None) != 0:
         return None
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
 
 
 def judge_for(
@@ -259,6 +277,9 @@ def _number_or_refuse(outcome: Outcome, metric: str | None) -> float:
             if outcome.header
             else ("its result may have expired: run it again (`kinetic runs retry`)")
         )
+    elif (given := _as_float(_given(outcome, metric))) is not None:
+        what = f"has returned {given} as {repr(metric) if metric else 'its value'}"
+        hint = "name runs whose numbers can be compared, or another --metric"
     else:
         what = f"has returned no number {metric!r}" if metric else "has not returned a number"
         hint = _names_hint(outcome, metric)
@@ -285,14 +306,14 @@ def _numbers_in(value: Any, above: str = "", levels: int = 3) -> list[str]:
 def _check_apart(good: float, bad: float, noise: float, higher_is_better: bool | None) -> None:
     if abs(good - bad) <= noise or good == bad:
         raise UsageError(
-            f"both runs come to the same: {good:.6g} and {bad:.6g}",
+            f"both runs come to the same: {good:.12g} and {bad:.12g}",
             value=[good, bad],
             hint="name two runs that differ by more than --noise" if noise else "name two others",
         )
     if higher_is_better is not None and (good > bad) is not higher_is_better:
         better = "higher" if higher_is_better else "lower"
         raise UsageError(
-            f"the good run has {good:.6g} and the bad one {bad:.6g}, and {better} is better",
+            f"the good run has {good:.12g} and the bad one {bad:.12g}, and {better} is better",
             value=[good, bad],
             hint="name them the other way round: kinetic runs bisect GOOD BAD",
         )

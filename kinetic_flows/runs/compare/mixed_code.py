@@ -59,6 +59,7 @@ class MixedCode:
             return replace(places, packs=good.packs, manifest=good.manifest)
         if wanted == self._bad.entries:
             return replace(places, packs=bad.packs, manifest=bad.manifest)
+        _check_directories(wanted)
         with scratch_directory(self._home) as folder:
             self._write(wanted, taken, folder)
             sent = self._sent(wanted, folder)
@@ -101,3 +102,22 @@ class MixedCode:
         assert side.job.code is not None
         restore(side.job.code, side.entries, side.store, folder)
         return folder
+
+
+def _check_directories(wanted: Mapping[str, Entry]) -> None:
+    """Refuse files within what is a file or a link: that could lead anywhere.
+
+    Raises:
+        PackagingError: There are some.
+    """
+    others = {path for path, entry in wanted.items() if not entry.is_directory}
+    for path in wanted:
+        above = path.rpartition("/")[0]
+        while above:
+            if above in others:
+                raise PackagingError(
+                    f"code of both runs together cannot be shipped: {above} is a directory of "
+                    "one of them and none of the other",
+                    value=above,
+                )
+            above = above.rpartition("/")[0]

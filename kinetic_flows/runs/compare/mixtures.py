@@ -37,8 +37,9 @@ from kinetic_flows.core.job import (
     canonical_json,
     sha256_hex,
 )
-from kinetic_flows.core.job_parts import ObjectRef
+from kinetic_flows.core.job_parts import CostLimit, ObjectRef
 from kinetic_flows.core.object_names import runner_object
+from kinetic_flows.plans.cost import cost_limit
 from kinetic_flows.runs.call_secrets import secret_values_again
 from kinetic_flows.runs.compare.changes import (
     ACCELERATOR_OPTIONS,
@@ -157,6 +158,7 @@ class Mixtures:
         )
         template = replace(
             call.job,
+            cost=self._cost(launch),
             runner=ObjectRef(
                 name=runner_object(bundle.sha256), sha256=bundle.sha256, size_bytes=len(bundle.data)
             ),
@@ -178,6 +180,14 @@ class Mixtures:
             template,
             requirements=mixed.requirements,
             launch=replace(launch, image=mixed.image),
+        )
+
+    def _cost(self, launch: LaunchSpec) -> CostLimit | None:
+        """Return what a mixture may cost, by the price of the accelerator that it is on."""
+        platform, settings = self._session.platform, self._session.settings
+        asked = request_of(launch, self._good.job.name)
+        return cost_limit(
+            asked.options.max_cost, asked.accelerator, settings, is_here=platform.sees_files
         )
 
     def _side(self, kind: Kind, taken: Mapping[Kind, set[str]]) -> Side:
