@@ -58,8 +58,8 @@ class Usage:
 
     Attributes:
         waiting_seconds: For how long it has waited for its hosts, before its first start.
-        running: For how long it had them, by accelerator, in the order of its starts; from the
-            moment that its image was pulled on them.
+        running: For how long it had them, by accelerator, in the order of its first starts on
+            each; from the moment that its image was pulled on them.
     """
 
     waiting_seconds: float = 0.0
@@ -126,9 +126,11 @@ def usage_of(record: RunRecord, own: Mapping[str, float], now: datetime | None =
     if record.labels.get(CACHED_FROM_LABEL):
         return Usage()
     until = record.ended or now or datetime.now(UTC)
+    held = dict[str, float]()
     last = str(record.labels.get(ACCELERATOR_LABEL) or "")
-    held = [*_before(record), (last, _last_start(record, until))]
-    running = tuple(_used(record, name, seconds, own) for name, seconds in held)
+    for name, seconds in (*_before(record), (last, _last_start(record, until))):
+        held[name] = held.get(name, 0.0) + seconds
+    running = tuple(_used(record, name, seconds, own) for name, seconds in held.items())
     some = tuple(each for each in running if each.seconds)
     return Usage(waiting_seconds=_waiting(record, until), running=some or running[-1:])
 

@@ -115,6 +115,16 @@ def test_between_two_starts_nobody_has_chips() -> None:
     usage = usage_of(_with(again, labels), {})
     assert usage.running_seconds == pytest.approx(1800 + 600)
     assert usage.usd == pytest.approx(8 * V6E * 2400 / 3600)
+    assert dict(usage_rows(usage))["chips"].startswith("8 for 40m00s: 5.33 chip-hours; waited")
+
+
+def test_a_run_that_started_again_is_one_run() -> None:
+    run = a_run("tpu-v6e-8:spot", ended=7200)
+    again = _with(run, {**run.labels, "kinetic.seconds.used.0.tpu-v6e-8:spot": 1800.0})
+    total = report([again], {}, "function").total
+    assert (total.runs, total.unpriced) == (1, {"tpu-v6e-8:spot": 1})
+    (row,) = report([again], {}, "accelerator").rows
+    assert row.runs == 1
 
 
 def test_a_run_of_a_list_has_used_each_accelerator_that_it_was_on() -> None:
