@@ -40,6 +40,8 @@ KEEPS_LOCK = (
     "no Python code can run in this process: a thread in native code keeps Python's lock (GIL)"
 )
 IS_BUSY = "what answers for its threads' names does something else that it was asked for"
+_TELLS_NOTHING = "the function's process does not tell what it does"
+_NEVER_ANSWER = frozenset({"T", "Z"})
 LEFT_BEHIND = "the call is over, and its process waits for what the function has left running"
 
 
@@ -170,11 +172,14 @@ def _dump(
         return PROGRAM, seen
     if told:
         return "python", told
+    states = {thread.state for thread in before.values()}
+    if states and states <= _NEVER_ANSWER:
+        raise NoStacks(f"{_TELLS_NOTHING}: it is {STATES[states.pop()]}")
     try:
         text = dump_of(door.worker, door.directory, control, limit_seconds)
     except (NotWritten, OSError) as error:
         why = _why(error, before)
-        raise NoStacks(f"the function's process does not tell what it does: {why}") from error
+        raise NoStacks(f"{_TELLS_NOTHING}: {why}") from error
     return "faulthandler", parse_dump(text)
 
 

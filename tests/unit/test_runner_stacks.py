@@ -72,6 +72,7 @@ LEAVES = dedent(
         pathlib.Path(ready).touch()
     """
 )
+STOPS = "pathlib.Path(ready).touch(); import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
 DEADLOCK = dedent(
     """
     import pathlib, threading
@@ -176,6 +177,16 @@ def test_native_code_that_never_returns_and_keeps_pythons_lock_is_seen(
     assert lines(main) == [("main", 6, "train(hang)"), ("train", 8, "hang()")]
     assert (main["state"], seen["how"]) == ("running", "faulthandler")
     assert "keeps Python's lock" in seen["notes"][0]
+
+
+def test_a_process_that_is_stopped_is_told_of_without_waiting_for_it(
+    start: Start, tmp_path: Path
+) -> None:
+    start(LEAVES.replace("pathlib.Path(ready).touch()", STOPS), grace_seconds=0.1)
+    wait_until(lambda: "error" in look(tmp_path, "stacks"))
+    assert look(tmp_path, "stacks")["error"] == (
+        "the function's process does not tell what it does: it is stopped by a signal"
+    )
 
 
 def test_the_tasks_of_a_coroutine_are_seen_where_they_wait(start: Start, tmp_path: Path) -> None:

@@ -202,7 +202,6 @@ def timed_out(evidence: Evidence) -> Finding | None:
             sentence=f"{_sentence(evidence.message)} what it was doing is unknown: {why}.",
             host=box.host if box else None,
             evidence=_usage_words(box) if box else (),
-            is_certain=False,
         )
     if not is_idle and _was_working(box):
         return _at_work(evidence, box)
