@@ -424,6 +424,30 @@ TABLE: dict[str, tuple[Evidence, str, str]] = {
             "[gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.2]"
         ),
     ),
+    "a pod that was preempted, and whose next one raised": (
+        failed(
+            box(0, status="raised", type_name="ValueError", message="no such layer"),
+            facts=ProcessFacts(
+                ends=(
+                    end(0, "preempted", "the pod was preempted: Google took its Spot VM"),
+                    end(0, "failed", "the pod ended with exit code 1", exit_code=1),
+                ),
+                nodes=(word("preempted"), word("gone")),
+                cause="failed",
+            ),
+        ),
+        "raised",
+        "The function raised ValueError: no such layer.",
+    ),
+    "an image that cannot be pulled": (
+        crashed(
+            status="",
+            message="run r of f crashed: it cannot start: its image cannot be pulled: not found",
+            facts=ProcessFacts(ends=(end(0, message="", is_alive=True),)),
+        ),
+        "never_started",
+        "It never started: its image cannot be pulled: not found.",
+    ),
     "an exception in words of a cost": (
         failed(message="max_cost has to be positive"),
         "raised",
