@@ -234,11 +234,10 @@ class Calls:
         """Bring the profile of a try to the run's outputs, and say where it is."""
         from .profile_store import profile_of_call
 
-        variables = self._task["variables"]
-        session = f"call-{variables['KINETIC_RESTART_COUNT']}-{number}"
-        told = profile_of_call(
-            directory, variables["KINETIC_OUTPUT_DIR"], session, self._around.entrance.host
-        )
+        variables, entrance = self._task["variables"], self._around.entrance
+        # Another run may have left its own where these outputs go.
+        session = f"call-{entrance.run_id[:8]}-{variables['KINETIC_RESTART_COUNT']}-{number}"
+        told = profile_of_call(directory, variables["KINETIC_OUTPUT_DIR"], session, entrance.host)
         self._around.output.say(told)
 
     def _of_this_try(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`debug=True` and profiles, with a real debugger and a real profiler, here and in pods."""
+"""`debug=True` with a real debugger, on hosts of this machine and in a pod."""
 
 from __future__ import annotations
 
@@ -17,37 +17,18 @@ from projects import Project, make_project
 
 from dap import DebugClient
 from kinetic_flows.core.errors import UsageError
+from loopback.quick_cloud import QuickCloud
 from runner_jobs import wait_until
 
 FUNCTIONS = """
-    import os, time
-
     import kinetic
 
     @kinetic.run(debug=True, cache_for=True)
     def doubled(value):
         result = 2 * value
         return result
-
-    def computes(seconds):
-        import jax
-
-        compute = jax.jit(lambda x: (x @ x).sum())
-        ones = jax.numpy.ones((50, 50))
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            compute(ones).block_until_ready()
-        return float(compute(ones))
-
-    def multiplies():
-        import torch
-
-        ones = torch.ones(50, 50)
-        while not os.path.exists(os.path.join(os.environ["KINETIC_OUTPUT_DIR"], "profile")):
-            ones @ ones
-        return float((ones @ ones).sum())
 """
-LINE = 8
+LINE = 6
 
 
 @pytest.fixture
@@ -107,10 +88,15 @@ class Called:
         return text in self.text
 
 
-@pytest.mark.usefixtures("place")
-def test_an_editor_attaches_as_the_terminal_says_and_stops_at_a_line_of_the_project(
-    functions: ModuleType, project: Project, capsys: pytest.CaptureFixture[str]
+def test_an_editor_attaches_to_a_pod_as_the_terminal_says_and_stops_at_a_line_of_the_project(
+    functions: ModuleType,
+    project: Project,
+    quick_cloud: QuickCloud,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    for name, value in quick_cloud.environment.items():
+        monkeypatch.setenv(name, value)
     file, call = project.root / "watched_functions.py", Called(capsys, functions.doubled, 21)
     (configuration,) = call.configurations()
     with DebugClient(configuration["connect"]["port"]) as client:

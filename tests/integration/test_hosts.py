@@ -253,7 +253,7 @@ def test_jax_and_torch_need_no_arguments_to_meet_and_the_call_is_profiled(
     run = function.with_options(requirements=requirements, profile=True).submit()
     assert run.result() == (2, [10.0, 11.0], [3.0, 3.0])
     # The profiler has left it to the function to say where jax has its devices.
-    (session,) = run.outputs.download("traces", "profile/*").glob("**/call-0-0")
+    (session,) = run.outputs.download("traces", "profile/*").glob(f"**/call-{run.id[:8]}-0-0")
     assert sorted(each.name for each in session.iterdir()) == [
         f"host-{host}.{end}" for host in (0, 1) for end in ("trace.json.gz", "xplane.pb")
     ]
