@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from kinetic_flows.core.job_parts import DebugSpec, ObjectRef
 from kinetic_flows.core.object_names import wheel_object
+from kinetic_flows.core.progress import Progress
 from kinetic_flows.dependencies.debugger import DISTRIBUTION, debugger_wheel
 from kinetic_flows.dependencies.declaration import read_declaration
 from kinetic_flows.dependencies.script_settings import uv_variables
 from kinetic_flows.dependencies.wheels import LocalWheel
 from kinetic_flows.plans.draft import Draft
+from kinetic_flows.platforms.base import Platform
 from kinetic_flows.platforms.image_sources import OwnImage
 from kinetic_flows.runs.job_template import Prepared
 from kinetic_flows.runs.session import Session
@@ -27,6 +29,7 @@ def find_debugger(draft: Draft, session: Session) -> LocalWheel | None:
         DependencyError: The project's dependencies cannot be read.
         LockError: There is no debugger to be had.
     """
+    tell_without_access(session.platform, session.progress)
     home = draft.settings.home
     environ = uv_variables(draft.source, session.environ, home=home)
     if not isinstance(draft.image, OwnImage):
@@ -39,6 +42,21 @@ def find_debugger(draft: Draft, session: Session) -> LocalWheel | None:
         project_root=draft.source.project_root,
         environ=environ,
     )
+
+
+def tell_without_access(platform: Platform, progress: Progress) -> None:
+    """Say beforehand that this user leads no debugger to a run, where they do not reach its pods.
+
+    Args:
+        platform: Where it runs.
+        progress: Told of it.
+    """
+    if not platform.may_see_processes:
+        progress.warning(
+            "the run will wait for a debugger, and you have no access to the cluster: whoever has "
+            "it can lead one there by `kinetic runs forward`, else the function is called after "
+            f"{DebugSpec(wheel=None).wait_seconds:g} s"
+        )
 
 
 def with_debugger(prepared: Prepared, wheel: LocalWheel | None, session: Session) -> Prepared:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ from kinetic_flows.core.job import sha256_hex
 from kinetic_flows.core.job_parts import DebugSpec, ObjectRef
 from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.core.options import RunOptions
+from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.watched_options import called_anew, refuse_debugger
 from kinetic_flows.dependencies.debugger import debugger_wheel
+from kinetic_flows.flows.debugger import tell_without_access
 from kinetic_flows.runs.insight.debugger_words import (
     Attachable,
     configurations,
@@ -111,6 +114,19 @@ def test_who_watches_a_function_has_it_called(why: str) -> None:
     plain = RunOptions(cache_for=timedelta(days=1))
     assert called_anew(plain) == (plain, "")
     assert called_anew(RunOptions(debug=True))[1] == ""
+
+
+@pytest.mark.parametrize("may_see", [True, False])
+def test_who_reaches_no_pod_is_told_before_a_run_waits(may_see: bool) -> None:
+    told: list[str] = []
+
+    class Told(NullProgress):
+        def warning(self, text: str) -> None:
+            told.append(text)
+
+    platform: Any = SimpleNamespace(may_see_processes=may_see)
+    tell_without_access(platform, Told())
+    assert ["you have no access to the cluster" in each for each in told] == [True] * (not may_see)
 
 
 def test_what_makes_many_runs_is_not_debugged() -> None:
