@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_kinetic_home
 
 
 @pytest.fixture
-def command(project: Project, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+def command(project: Project, capsys: pytest.CaptureFixture[str]) -> Command:
     def call(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
             main(list(arguments))
@@ -120,10 +120,13 @@ def _bisected(command: Command, *arguments: str) -> Any:
 def test_the_file_or_package_is_named_that_moved_a_value_and_nothing_is_run_twice(
     project: Project, command: Command, called: Call, tmp_path: Path
 ) -> None:
-    holds = tmp_path / "holds"
-    good = called("bisect_train", "0.1", "--holds", str(holds))
+    holds, marker = tmp_path / "holds", tmp_path / "marker"
+    marker.write_text("1")
+    arguments = ("0.1", "--holds", str(holds), "--marker", str(marker))
+    good = called("bisect_train", *arguments)
+    marker.write_text("2")
     _change(project)
-    bad = called("bisect_train", "0.1", "--holds", str(holds))
+    bad = called("bisect_train", *arguments)
     loss = ("runs", "bisect", good, bad, "--metric", "loss")
 
     code, out, err = command(*loss, "--dry-run")
@@ -171,6 +174,15 @@ def test_the_file_or_package_is_named_that_moved_a_value_and_nothing_is_run_twic
     assert [each["shown"] for each in six["found"]] == ["six 1.16.0 → 1.17.0"]
     assert {run_id for each in six["replays"] for run_id in each["runs"]} & set(ids)
 
+    # What the function reads from elsewhere is no change of these.
+    code, out, err = command("runs", "bisect", good, bad, "--metric", "marker", "--yes")
+    assert code == 1
+    assert f"it is none of these changes: the good run {good[:8]} came to 1, and run again" in out
+    assert ") to 2\n" in out
+    assert not [line for line in err.splitlines() if line.endswith(" ...")], "nothing was started"
+    code, _, err = command("runs", "bisect", good, good, "--metric", "marker")
+    assert (code, f"nothing differs between {good} and {good}" in err) == (2, True)
+
 
 def _interrupted(*words: str) -> kinetic.Run[Any]:
     """Press Ctrl-C while a mixture runs, and return its run."""
@@ -189,7 +201,7 @@ def test_the_change_is_named_that_makes_a_run_fail(
     project: Project, command: Command, called: Call
 ) -> None:
     good = called("bisect_strict", "0.1")
-    _change(project, "bisect_data.py", "bisect_scale.py")
+    _change(project, "bisect_scale.py")
     bad = called("bisect_strict", "0.1", fails=True)
     trained = called("bisect_train", "0.1")
     code, _, err = command("runs", "bisect", trained, good, "--metric", "loss")
@@ -197,21 +209,3 @@ def test_the_change_is_named_that_makes_a_run_fail(
     told = _bisected(command, good, bad)
     assert (told["good"]["value"], told["bad"]["value"]) == ("returns", "ValueError")
     assert [each["name"] for each in told["found"]] == ["bisect_scale.py"]
-
-
-@pytest.mark.usefixtures("prefect_api_url")
-def test_a_value_that_comes_from_elsewhere_is_no_change_of_these(
-    project: Project, command: Command, called: Call, tmp_path: Path
-) -> None:
-    marker = tmp_path / "marker"
-    marker.write_text("1")
-    same, good = (called("bisect_train", "0.1", "--marker", str(marker)) for _ in range(2))
-    code, _, err = command("runs", "bisect", same, good, "--metric", "marker")
-    assert (code, f"nothing differs between {same} and {good}" in err) == (2, True)
-    marker.write_text("2")
-    _change(project, "bisect_data.py")
-    bad = called("bisect_train", "0.1", "--marker", str(marker))
-    code, out, _ = command("runs", "bisect", good, bad, "--metric", "marker", "--yes")
-    assert code == 1
-    assert f"it is none of these changes: the good run {good[:8]} came to 1, and run again" in out
-    assert ") to 2\n" in out
