@@ -19,7 +19,8 @@ from kinetic_flows.core.display import output_for_terminal
 from kinetic_flows.core.errors import UsageError
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs.compare.grep import compiled, search
-from kinetic_flows.runs.find import RunFilter, find_records, run_id_of
+from kinetic_flows.runs.compare.named import named_run
+from kinetic_flows.runs.find import RunFilter, find_records
 from kinetic_flows.runs.session import Session, own_session
 
 JsonLines = Annotated[bool, Parameter(name="--jsonl", negative="")]
@@ -182,6 +183,6 @@ def _records(
     run_ids: tuple[str, ...], wanted: RunFilter, limit: int, session: Session
 ) -> list[RunRecord]:
     if run_ids:
-        ids = dict.fromkeys(run_id_of(each, session.api) for each in run_ids)
-        return [session.api.read_run(each) for each in ids]
+        named = (named_run(each, session) for each in run_ids)
+        return list({record.id: record for record in named}.values())
     return find_records(session, wanted, limit=limit)

@@ -211,5 +211,6 @@ def test_inputs_of_a_sweep_are_compared_and_searched(
     assert {"code", "packages", "options"} <= set(told["same"])
     out = command("runs", "logs", "--grep", "^loss=", "--group", group.id, "--json")[1]
     assert sorted(each["line"] for each in json.loads(out)) == ["loss=0.2", "loss=0.4"]
-    code, _, err = command("runs", "diff", group.id, first)
-    assert (code, "is a group of runs, not a run" in err) == (2, True)
+    for words in (("diff", group.id, first), ("logs", group.id, "--grep", "loss")):
+        code, _, err = command("runs", *words)
+        assert (code, "is a group of runs, not a run" in err) == (2, True)
