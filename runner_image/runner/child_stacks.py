@@ -63,7 +63,9 @@ class Children(NamedTuple):
             kernel = Kernel(before[child], read_threads(child), passed_seconds)
             if kernel.after:
                 is_asked = time.monotonic() < deadline
-                found += self._threads(child, kernel, self._dumped(child) if is_asked else [])
+                found += self._threads(
+                    child, kernel, self._dumped(child, kernel) if is_asked else []
+                )
         return found
 
     def _threads(self, child: int, kernel: Kernel, dumped: Sequence[Dumped]) -> list[Thread]:
@@ -73,10 +75,24 @@ class Children(NamedTuple):
         found = [Thread(name, False, child, state, percent, frames) for frames in shown if frames]
         return found or [Thread(name, False, child, state, percent, ())]
 
-    def _dumped(self, child: int) -> list[Dumped]:
+    def _dumped(self, child: int, kernel: Kernel) -> list[Dumped]:
         """Return the threads of a process that tells of them; none of another."""
         # One that was to become another program has done so since it was first seen.
         asked = {**self.control, "native_id": child}
         with suppress(NotWritten, OSError):
-            return parse_dump(dump_of(child, self.door.directory, asked, LIMIT_SECONDS))
+            if may_tell(child, kernel):
+                return parse_dump(dump_of(child, self.door.directory, asked, LIMIT_SECONDS))
         return (spied(self.spy, child, LIMIT_SECONDS) if self.spy else None) or []
+
+
+def may_tell(child: int, kernel: Kernel) -> bool:
+    """Whether a process can write its stacks unharmed: no thread runs but that which does so.
+
+    What the others are at would change while it is read; see `control.py`.
+    """
+    others = (each for each in kernel.after if each != child)
+    return all(_rests(kernel.before.get(each), kernel.after[each]) for each in others)
+
+
+def _rests(before: ThreadTime | None, after: ThreadTime) -> bool:
+    return before is not None and after.state != "R" and after.seconds == before.seconds

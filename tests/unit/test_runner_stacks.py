@@ -14,13 +14,15 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from kinetic_flows.runner_image.runner.child_stacks import may_tell
 from kinetic_flows.runner_image.runner.control import STACKS_FILE
 from kinetic_flows.runner_image.runner.door import Entrance, open_door
 from kinetic_flows.runner_image.runner.dumped_stacks import Dumped, Frame, parse_dump
 from kinetic_flows.runner_image.runner.spied_stacks import parse_spied
 from kinetic_flows.runner_image.runner.stack_signal import NotWritten, dump_of
-from kinetic_flows.runner_image.runner.stack_view import View
+from kinetic_flows.runner_image.runner.stack_view import Kernel, View
 from kinetic_flows.runner_image.runner.stacks import IS_BUSY, KEEPS_LOCK, LEFT_BEHIND, _notes
+from kinetic_flows.runner_image.runner.thread_states import ThreadTime
 
 from loopback.tools import find_tool
 from runner_jobs import RUN_ID, Job, wait, wait_until
@@ -278,6 +280,23 @@ for line in sys.stdin:
     exec(line)
     print(flush=True)
 """
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "may"),
+    [
+        ({7: ThreadTime("R", 1.0)}, {7: ThreadTime("R", 1.2)}, True),
+        ({8: ThreadTime("S", 1.0)}, {8: ThreadTime("S", 1.0)}, True),
+        ({8: ThreadTime("S", 1.0)}, {8: ThreadTime("R", 1.0)}, False),
+        ({8: ThreadTime("S", 1.0)}, {8: ThreadTime("S", 1.1)}, False),
+        ({}, {8: ThreadTime("S", 0.0)}, False),
+    ],
+)
+def test_a_process_is_not_asked_whose_other_threads_run(
+    before: dict[int, ThreadTime], after: dict[int, ThreadTime], may: bool
+) -> None:
+    main = {7: ThreadTime("S", 1.0)}
+    assert may_tell(7, Kernel({**main, **before}, {**main, **after}, 0.2)) is may
 
 
 def test_a_signal_is_sent_to_nobody_whom_it_would_end(tmp_path: Path) -> None:
