@@ -23,13 +23,12 @@ from .endings import (
 )
 from .interrupts import Interrupts
 from .memory import count_kills, describe_kill
-from .outcome import BODY_FILE, read_outcome
+from .outcome import BODY_FILE, TASK_FILE, read_outcome
 from .output import Output
 from .processes import Worker
 from .reporter import Reporter, SilentReporter
 from .sampler import Sampler
 from .stores import BucketStore, DirectoryStore
-from .worker import TASK_FILE
 
 if TYPE_CHECKING:
     from .debugging import DebuggerWatch

@@ -11,7 +11,7 @@ from typing import Any
 
 from .asking import NoAnswer, Refused, ask_worker
 from .door import Door
-from .worker import TASK_FILE
+from .outcome import TASK_FILE
 
 ANSWER_SECONDS = 2.0
 """How long the function's process may take to tell its environment; Python code does that."""

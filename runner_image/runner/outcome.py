@@ -13,6 +13,9 @@ from typing import IO, Any
 from .contract import EXIT_RESULT_NOT_WRITTEN, NO_ROOM, RESULT_TOO_LARGE
 from .masks import Masks
 
+TASK_FILE = "task.json"
+"""What the worker finds in its directory: the supervisor has left it there."""
+
 OUTCOME_FILE = "outcome.json"
 BODY_FILE = "outcome.body"
 REPR_CHARACTERS = 200

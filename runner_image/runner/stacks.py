@@ -17,12 +17,11 @@ from .asking import NoAnswer, Refused, ask_worker, read_control
 from .child_stacks import Children
 from .door import Door
 from .dumped_stacks import Dumped, Frame, parse_dump
-from .outcome import read_outcome
+from .outcome import TASK_FILE, read_outcome
 from .spied_stacks import PROGRAM, find_spy, spied
 from .stack_signal import NotWritten, dump_of
 from .stack_view import Kernel, Thread, View
 from .thread_states import STATES, ThreadTime, command_line, descendants, read_threads
-from .worker import TASK_FILE
 
 LIMIT_SECONDS = 10.0
 """How long the function's process may take to tell what it does."""

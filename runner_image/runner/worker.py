@@ -24,6 +24,7 @@ from .marks import TRACEBACK_LOGGER, Record
 from .masks import Masks
 from .missing_modules import explain_missing, is_there
 from .outcome import (
+    TASK_FILE,
     leave_exception,
     leave_fault,
     leave_value,
@@ -38,8 +39,6 @@ from .streams import RecordWriter, install_streams
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
-
-TASK_FILE = "task.json"
 
 LONGEST_TEXT = 10_000
 """How many characters of a message are shown."""

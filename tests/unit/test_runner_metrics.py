@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -343,6 +345,20 @@ def test_a_pages_section_says_which_host_it_is_of() -> None:
 
 
 # In a run
+
+
+def test_a_supervisor_begins_without_what_only_some_runs_need() -> None:
+    needed = {"worker", "control", "stacks", "stuck", "idle", "debugging", "black_box"}
+    needed |= {"chip_use", "host_use", "readings", "measured", "picture", "use_words"}
+    source = (
+        "import sys, kinetic_flows.runner_image.runner.supervisor as supervisor\n"
+        "print(*(name.rpartition('.')[2] for name in sys.modules "
+        "if name.startswith(supervisor.__package__)))"
+    )
+    command = [sys.executable, "-c", source]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "sampler" in found
+    assert needed & set(found) == set()
 
 
 @pytest.fixture
