@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from kinetic_flows.cli.documents import Json, print_json
 from kinetic_flows.cli.reading import require_something_to_read
+from kinetic_flows.core.display import for_terminal
 from kinetic_flows.core.errors import ConfigurationError, KineticError, UsageError
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.run_ids import short_id
@@ -156,7 +157,7 @@ def cp(source: str, target: str, /, *, host: int = 0, as_json: Json = False) -> 
         told: dict[str, Any] = {"path": done.path, "files": done.files, "bytes": done.size_bytes}
         print_json({"id": run.run_id, **told, "skipped": list(done.skipped)})
     else:
-        print(done.path)
+        print(for_terminal(done.path))
 
 
 def read_port(text: str) -> tuple[int, int]:

@@ -151,7 +151,11 @@ async def chunks_of(read: Callable[[int], bytes]) -> AsyncIterator[bytes]:
 def _write(descriptor: int, content: bytes) -> None:
     rest = memoryview(content)
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            # Another program that has the same terminal, or pipe, may have said not to wait.
+            select.select([], [descriptor], [])
 
 
 @contextmanager

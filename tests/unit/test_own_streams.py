@@ -76,6 +76,18 @@ def test_a_terminal_is_given_back_as_it_was_whatever_ends_the_program(name: str)
         terminal.close()
 
 
+def test_all_is_written_where_somebody_has_said_not_to_wait() -> None:
+    program = """
+import asyncio, os
+from kinetic_flows.core.own_streams import OwnStreams
+
+os.set_blocking(1, False)
+asyncio.run(OwnStreams(terminal=False).output(b"x" * 1_000_000))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, len(done.stdout)) == (0, 1_000_000), done.stderr
+
+
 def test_what_is_read_comes_in_order_until_it_ends() -> None:
     parts = [b"a", b"b", b"c" * 10] * 5
 
