@@ -141,21 +141,8 @@ class Mixtures:
     def _template(
         self, taken: Mapping[Kind, set[str]], call: Side, tell: Callable[[str], None]
     ) -> JobTemplate:
-        environment, options = self._environment(taken), self._side("options", taken)
-        accelerator, bundle = self._side("accelerator", taken), runner_bundle()
-        launch = LaunchSpec(
-            image=environment.launch.image,
-            accelerator=accelerator.launch.accelerator,
-            mode=environment.launch.mode,
-            options={
-                **self._good.options,
-                **_of(environment, ENVIRONMENT_OPTIONS),
-                **_of(accelerator, ACCELERATOR_OPTIONS),
-                **_of(options, CALL_OPTIONS),
-                **{name: value for name, value in NOT_REPEATED.items() if name in options.options},
-                "accelerator": accelerator.launch.accelerator,
-            },
-        )
+        environment, accelerator = self._environment(taken), self._side("accelerator", taken)
+        launch, bundle = self._launch(taken), runner_bundle()
         template = replace(
             call.job,
             cost=self._cost(launch),
@@ -168,7 +155,7 @@ class Mixtures:
             packages=environment.job.packages,
             hosts=accelerator.job.hosts,
             max_preemptions=accelerator.job.max_preemptions,
-            **_fields(options),
+            **_fields(self._side("options", taken)),
             **_NOTHING_OF_ITS_OWN,
             launch=launch,
         )
@@ -180,6 +167,23 @@ class Mixtures:
             template,
             requirements=mixed.requirements,
             launch=replace(launch, image=mixed.image),
+        )
+
+    def _launch(self, taken: Mapping[Kind, set[str]]) -> LaunchSpec:
+        environment, options = self._environment(taken), self._side("options", taken)
+        accelerator = self._side("accelerator", taken)
+        return LaunchSpec(
+            image=environment.launch.image,
+            accelerator=accelerator.launch.accelerator,
+            mode=environment.launch.mode,
+            options={
+                **self._good.options,
+                **_of(environment, ENVIRONMENT_OPTIONS),
+                **_of(accelerator, ACCELERATOR_OPTIONS),
+                **_of(options, CALL_OPTIONS),
+                **{name: value for name, value in NOT_REPEATED.items() if name in options.options},
+                "accelerator": accelerator.launch.accelerator,
+            },
         )
 
     def _cost(self, launch: LaunchSpec) -> CostLimit | None:
