@@ -152,7 +152,7 @@ def test_gpus_are_busy_as_long_as_one_is(gpu: Gpu) -> None:
 def test_a_driver_that_hangs_outlives_no_supervisor(tmp_path: Path, gpu: Gpu) -> None:
     gpu.hangs()
     runner = Job(tmp_path / "store", WAITS, changes={"idle_timeout_seconds": 1}).start(
-        **gpu.environ
+        **gpu.environ, TMPDIR=str(tmp_path)
     )
     supervisor = psutil.Process(runner.pid)
     while not (asking := [each for each in supervisor.children() if is_asking(each)]):
