@@ -20,8 +20,9 @@ from kinetic_flows.clients.kubernetes.client import (
     KubernetesRefused,
     core_path,
 )
-from kinetic_flows.core.errors import ConfigurationError, KineticError, LaunchError
+from kinetic_flows.core.errors import KineticError, LaunchError
 from kinetic_flows.core.lazy import LazyModule
+from kinetic_flows.core.listening import leave, listen
 
 if TYPE_CHECKING:
     import aiohttp
@@ -29,7 +30,6 @@ else:
     aiohttp = LazyModule("aiohttp")
 
 PROTOCOL = "v4.channel.k8s.io"
-LOOPBACK = "127.0.0.1"
 CHUNK_BYTES = 65_536
 PORT_BYTES = 2
 DATA, ERROR = 0, 1
@@ -117,23 +117,11 @@ class PortForward:
 
     async def _open(self, port: int) -> int:
         await (await self._connect(UNUSED_PORT)).close()
-        try:
-            self._server = await asyncio.start_server(self._accept, LOOPBACK, port)
-        except OSError as error:
-            raise ConfigurationError(
-                f"port {port} of this machine cannot be used: {error.strerror or error}",
-                value=port,
-                hint="choose another with --port",
-            ) from error
-        found: int = self._server.sockets[0].getsockname()[1]
+        self._server, found = await listen(self._accept, port, hint="choose another with --port")
         return found
 
     async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in tuple(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await leave(self._server, self._connections)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

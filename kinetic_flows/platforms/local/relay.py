@@ -7,9 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from kinetic_flows.core.errors import ConfigurationError
+from kinetic_flows.core.listening import LOOPBACK, leave, listen
 
-LOOPBACK = "127.0.0.1"
 CHUNK_BYTES = 65_536
 
 
@@ -47,23 +46,11 @@ class _Relay:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def open(self, port: int) -> int:
-        try:
-            self._server = await asyncio.start_server(self._accept, LOOPBACK, port)
-        except OSError as error:
-            raise ConfigurationError(
-                f"port {port} of this machine cannot be used: {error.strerror or error}",
-                value=port,
-                hint="choose another one",
-            ) from error
-        found: int = self._server.sockets[0].getsockname()[1]
+        self._server, found = await listen(self._accept, port, hint="choose another one")
         return found
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in tuple(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await leave(self._server, self._connections)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
