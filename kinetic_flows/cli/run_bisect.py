@@ -107,21 +107,25 @@ def bisect(
             return
         if not yes and not confirmed("Start them?", undone="nothing was started"):
             return
-        shown = _Shown(plan)
-        found = BisectRun(
-            plan=plan,
-            judge=judge,
-            session=session,
-            repeats=repeats,
-            on_start=shown.start,
-            on_end=shown.end,
-        ).run()
+        found = _searched(plan, judge, session, repeats)
         if as_json:
             print_json(_document(plan, judge, found, repeats))
         else:
             print(coloured(concluded(plan, judge, found, session)))
     if not found.found:
         sys.exit(NOT_FOUND_EXIT)
+
+
+def _searched(plan: BisectPlan, judge: Judge, session: Session, repeats: int) -> Bisection:
+    shown = _Shown(plan)
+    return BisectRun(
+        plan=plan,
+        judge=judge,
+        session=session,
+        repeats=repeats,
+        on_start=shown.start,
+        on_end=shown.end,
+    ).run()
 
 
 def planned(plan: BisectPlan, judge: Judge, repeats: int) -> str:
