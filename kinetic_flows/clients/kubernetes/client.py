@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinetic_flows.clients.kubernetes import internals
 from kinetic_flows.clients.kubernetes.access import ClusterAccess, load_configuration
+from kinetic_flows.clients.kubernetes.answer_warnings import warning_text
 from kinetic_flows.clients.retry import Transient, insist_within_loop
 from kinetic_flows.core.errors import LaunchError
 from kinetic_flows.core.lazy import LazyModule
@@ -37,7 +38,6 @@ Query = Mapping[str, str | int]
 RETRY_SECONDS = (0.2, 0.7, 2.0)
 """Pauses before each further try of a request that met a busy or unreachable API server."""
 
-_WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 
 BUSY = frozenset({429, 500, 502, 503, 504})
 CONNECT_SECONDS = 10.0
@@ -277,7 +277,7 @@ class KubernetesClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Transient(self._unreachable(error)) from error
         if status < 300:
-            return text, [_warning_text(each) for each in said]
+            return text, [warning_text(each) for each in said]
         refusal = KubernetesRefused(status, text, str(request))
         raise Transient(refusal) if status in BUSY else refusal
 
@@ -383,15 +383,6 @@ async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             yield chunk
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise StreamBroken(str(error) or type(error).__name__) from error
-
-
-def _warning_text(header: str) -> str:
-    """Return what a Warning header says: `299 - "text"`, with quotes in the text escaped.
-
-    https://www.rfc-editor.org/rfc/rfc7234#section-5.5
-    """
-    found = _WARNING.match(header)
-    return re.sub(r"\\(.)", r"\1", found[1]) if found else header
 
 
 def core_path(namespace: str, plural: str, name: str = "") -> str:
