@@ -111,9 +111,9 @@ def late(tmp_path_factory: pytest.TempPathFactory, native: str) -> dict[str, Job
     """Runs that took too long, side by side: they wait for their limits together."""
     root = tmp_path_factory.mktemp("late")
     jobs = {
-        "hang": a_job(root / "hang", HANG, native, timeout_seconds=2),
-        "deadlock": a_job(root / "deadlock", DEADLOCK, timeout_seconds=2),
-        "slice": a_job(root / "slice", SLICE, timeout_seconds=2, hosts=3),
+        "hang": a_job(root / "hang", HANG, native, timeout_seconds=3),
+        "deadlock": a_job(root / "deadlock", DEADLOCK, timeout_seconds=3),
+        "slice": a_job(root / "slice", SLICE, timeout_seconds=3, hosts=3),
     }
     hosts = {"slice": ("0", "1", "2")}
     started = [
@@ -128,7 +128,7 @@ def late(tmp_path_factory: pytest.TempPathFactory, native: str) -> dict[str, Job
 
 def test_a_native_call_that_never_returns_is_named(late):
     [box] = boxes_of(late["hang"])
-    assert (box.status, box.message) == ("timed_out", "it ran longer than 2 s")
+    assert (box.status, box.message) == ("timed_out", "it ran longer than 3 s")
     assert box.lines[-1] == "step 1"
     found = why(late["hang"])
     assert found.cause == "native_hang"
