@@ -24,6 +24,7 @@ import cloudpickle
 from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core import job as jobs
 from kinetic_flows.core.envelope import ResultEnvelope, open_result
+from kinetic_flows.core.files import write_atomically
 from kinetic_flows.core.job import CodeSpec, JobTemplate, canonical_json, sha256_hex
 from kinetic_flows.core.job_parts import ObjectRef, SecretSpec
 from kinetic_flows.core.object_names import sealed_object
@@ -88,10 +89,10 @@ class Job:
         return self.root / "runs" / RUN_ID / "job.json"
 
     def put(self, name: str, data: bytes) -> ObjectRef:
-        """Write an object."""
+        """Write an object, in one step: a host that was started before may just read it."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        write_atomically(path, data)
         return ObjectRef(name=name, sha256=sha256_hex(data), size_bytes=len(data))
 
     def write(self) -> dict[str, str]:
