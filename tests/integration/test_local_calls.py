@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from databases import give_database
 from prefect_http import PREFECT
 from prefect_workers import eventually
 from projects import make_project
@@ -26,6 +27,7 @@ from projects import make_project
 import kinetic
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord, connect
 from kinetic_flows.clients.prefect.flow_names import PARENT_FLOW
+from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.errors import (
     ConfigurationError,
     ObjectRefusedError,
@@ -271,6 +273,24 @@ def test_every_step_is_a_task_run_and_a_repeated_build_is_cached(
         "upload-code": "Completed",
         "launch same": "Completed",
     }
+
+
+def test_a_call_s_steps_reach_its_server_after_one_at_another(
+    functions: ModuleType, api: PrefectApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions.same(1)
+    give_database(tmp_path)
+    other = BackgroundServer(tmp_path, os.environ)
+    try:
+        record = other.ensure()
+        for name, value in other.environment(record).items():
+            monkeypatch.setenv(name, value)
+        functions.same(1)
+        with connect(record.api_url) as there:
+            assert _steps_of(_newest(there), record.api_url)["launch same"] == "Completed"
+        assert record.api_url != api.url
+    finally:
+        other.stop()
 
 
 def _artifact_packages(api_url: str) -> set[str]:

@@ -15,13 +15,10 @@ from threading import Thread
 
 import pytest
 from databases import give_database
-from prefect.client.schemas.filters import TaskRunFilter
-from prefect.client.schemas.sorting import TaskRunSort
 from prefect_workers import eventually
 from projects import Project, make_project
 
 import kinetic
-from kinetic_flows.clients.prefect.api import RunQuery, connect
 from kinetic_flows.clients.prefect.server import PREFERRED_PORT, BackgroundServer, ServerRecord
 from kinetic_flows.core.object_names import result_object
 from loopback.quick_cloud import QuickCloud
@@ -324,38 +321,6 @@ def test_who_follows_a_log_is_shown_everything_once_while_the_server_is_away_and
     outage: Outage,
 ) -> None:
     assert stages_of(FOLLOWED, outage.followed) == STAGES
-
-
-def test_a_calls_steps_reach_its_server_after_a_call_at_another(
-    outage: Outage,
-    own_server: OwnServer,
-    prefect_server: BackgroundServer,
-    shared_kinetic_home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    slow = outage.project.module("slow_functions").slow
-    for stage in STAGES:
-        (tmp_path / f"after {stage}").touch()
-    shared = prefect_server.status()
-    assert shared is not None
-    for name, value in prefect_server.environment(shared).items():
-        monkeypatch.setenv(name, value)
-    assert slow(str(tmp_path)) == "ending"
-    own_server.use(monkeypatch, shared_kinetic_home)
-    assert slow(str(tmp_path)) == "ending"
-    with connect(own_server.api_url) as api:
-        (run,) = api.find_runs(RunQuery(flow="slow"), limit=1)
-        wanted = TaskRunFilter.model_validate({"flow_run_id": {"any_": [run.id]}})
-
-        def steps() -> set[tuple[str, str | None]]:
-            found = api.client.read_task_runs(
-                task_run_filter=wanted, sort=TaskRunSort.NAME_ASC, limit=50
-            )
-            return {(each.name, each.state_name) for each in found}
-
-        # Prefect records task runs from events, a moment after they happened.
-        eventually(lambda: ("launch slow", "Completed") in steps())
 
 
 def test_ctrl_c_stops_the_function_while_the_server_is_away(outage: Outage) -> None:
