@@ -58,6 +58,8 @@ def run(
     stuck_after_seconds: float | None = ...,
     debug: bool = ...,
     profile: bool = ...,
+    compile_cache: bool | None = ...,
+    rehearse: bool = ...,
     max_cost: float | None = ...,
     container_image: Literal["bundled", "prebuilt"] | str | None = ...,
     base_image_repo: str | None = ...,
@@ -134,6 +136,12 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
             its own loopback address only); `kinetic runs forward` leads there.
         profile: Whether a profile of the function, as XProf and Perfetto read them, is put
             among its outputs.
+        compile_cache: Whether programs that XLA compiles for the run are kept for later runs of
+            the same packages on the same accelerator, and found again; None (default) on TPUs
+            and GPUs.
+        rehearse: Whether a call is refused where the function's rehearsal says that a step does
+            not fit the accelerator; one that is out of date is made again first.
+            `KINETIC_REHEARSE=0` overrules it.
         max_cost: What a run may cost before it is ended, in US dollars by the list prices that
             are known; it is refused where none is. None (default) for no limit.
         container_image: `bundled` (default, also None), `prebuilt`, or an image URI.

@@ -201,6 +201,12 @@ class LaunchError(KineticError):
     """Whether the cluster refuses what was to be started there, whoever asks for it."""
 
 
+class RehearsalError(KineticError):
+    """A rehearsal could not be made, or says that a step does not fit its accelerator."""
+
+    exit_code = 14
+
+
 class OutputDirInUseError(KineticError):
     """Another run that has not ended writes to the output directory."""
 

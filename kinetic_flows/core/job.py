@@ -14,11 +14,13 @@ from typing import Any, Literal
 
 from kinetic_flows.core.job_parts import (
     CandidateSpec,
+    CompileCacheSpec,
     CostLimit,
     DataSpec,
     DebugSpec,
     ObjectRef,
     OutputSpec,
+    RehearsalSpec,
     SecretSpec,
     Sha256,
     VolumeSpec,
@@ -50,6 +52,12 @@ SEAL_KEY_VARIABLE = "KINETIC_SEAL_KEY"
 """Environment variable by which it is handed what its secret values were sealed with."""
 
 SEAL_BLOCK_VARIABLE = "KINETIC_SEAL_BLOCK"
+"""Environment variable that names the Prefect block with that, for what a worker starts."""
+
+COMPILE_CACHE_KEY_VARIABLE = "KINETIC_COMPILE_CACHE_KEY"
+"""Environment variable by which it is handed what compiled programs are signed with."""
+
+COMPILE_CACHE_BLOCK_VARIABLE = "KINETIC_COMPILE_CACHE_BLOCK"
 """Environment variable that names the Prefect block with that, for what a worker starts."""
 
 SECRET_REFERENCE_PREFIX = "KINETIC_VALUE_OF_"  # noqa: S105 - the beginning of a name
@@ -227,6 +235,8 @@ class JobTemplate:
         debug: How each host waits for a debugger before it calls the function; None: not at all.
         profile: Whether a profile of the function is put among its outputs.
         cost: What it may cost before it is ended; None for no limit.
+        compile_cache: Where compiled programs are kept; None where they are not.
+        rehearsal: What its function, a rehearsal, is compiled for; None for any other function.
     """
 
     name: str
@@ -258,6 +268,8 @@ class JobTemplate:
     debug: DebugSpec | None = None
     profile: bool = False
     cost: CostLimit | None = None
+    compile_cache: CompileCacheSpec | None = None
+    rehearsal: RehearsalSpec | None = None
     version: int = field(default=JOB_VERSION)
 
     def content_digest(self) -> Sha256:
@@ -301,6 +313,7 @@ _NESTED = ("payload_sha256", "payload_size_bytes", "is_flow", "takes_parameters"
 _LATER = (
     *("packages", "data", "volumes", "secrets", "output", "candidate", "drives"),
     *("idle_timeout_seconds", "stuck_after_seconds", "debug", "profile", "cost"),
+    *("compile_cache", "rehearsal"),
 )
 """Fields that jobs of earlier clients do not have; they are left out where they say nothing."""
 

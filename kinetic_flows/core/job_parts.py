@@ -178,3 +178,58 @@ class CandidateSpec:
     number: int
     accelerator: str
     moves_on: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileCacheSpec:
+    """Where a run's compiled programs are kept for later runs.
+
+    Attributes:
+        prefix: What names of its objects begin with: that of the environment, accelerator and
+            topology, with a slash at its end; each host has its own below it.
+        max_bytes: How large all of them may be together; the least recently used go first.
+    """
+
+    prefix: str
+    max_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearsalTarget:
+    """Something that a rehearsal compiles for, which is not there.
+
+    Attributes:
+        accelerator: Canonical name of the accelerator.
+        kind: `tpu`, or `gpu`.
+        topology: What the compiler calls it: `v6e:2x4`; for GPUs the model, such as `h100`.
+        chips_per_host: Chips of each host along each side of the topology; empty for GPUs.
+        devices: How many devices the step is given. Chips of some generations are two.
+        hosts: Hosts of all slices.
+        slices: TPU slices.
+        device_memory_bytes: Memory of each device, as its maker counts it.
+    """
+
+    accelerator: str
+    kind: Literal["tpu", "gpu"]
+    topology: str
+    devices: int
+    device_memory_bytes: int
+    chips_per_host: tuple[int, ...] = ()
+    hosts: int = 1
+    slices: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearsalSpec:
+    """What a rehearsal compiles for, each in a process of its own.
+
+    Attributes:
+        targets: What for.
+        limit_seconds: How long each may take.
+        limit_memory_bytes: How much memory each may take where it is compiled; None for three
+            quarters of what there is.
+    """
+
+    targets: tuple[RehearsalTarget, ...]
+    limit_seconds: float = 900.0
+    limit_memory_bytes: int | None = None

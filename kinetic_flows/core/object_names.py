@@ -26,6 +26,12 @@ METRICS = "metrics/"
 BLACK_BOX = "black-box/"
 """Parts of names below a run's own: what its hosts used, and what they saw last."""
 
+COMPILE_CACHE = "compile-cache/"
+"""What names of compiled programs begin with."""
+
+REHEARSALS = "rehearsals/"
+"""What names of records of rehearsals begin with."""
+
 DEPLOYMENTS = "deployments"
 """Where deployments have what their runs need."""
 

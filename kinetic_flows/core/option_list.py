@@ -79,6 +79,14 @@ class Options(TypedDict, total=False):
     """Whether a profile of the function, as XProf and Perfetto read them, is put among its
     outputs."""
 
+    compile_cache: bool | None
+    """Whether programs that XLA compiles for the run are kept for later runs of the same packages
+    on the same accelerator, and found again; None (default) on TPUs and GPUs."""
+
+    rehearse: bool
+    """Whether a call is refused where the function's rehearsal says that a step does not fit the
+    accelerator; one that is out of date is made again first. `KINETIC_REHEARSE=0` overrules it."""
+
     max_cost: float | None
     """What a run may cost before it is ended, in US dollars by the list prices that are known; it
     is refused where none is. None (default) for no limit."""

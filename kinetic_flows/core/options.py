@@ -157,6 +157,8 @@ class RunOptions:
     stuck_after_seconds: float | None = field(default=None, metadata=_by(check.seconds))
     debug: bool = field(default=False, metadata=_by(check.flag))
     profile: bool = field(default=False, metadata=_by(check.flag))
+    compile_cache: bool | None = field(default=None, metadata=_by(check.flag))
+    rehearse: bool = field(default=False, metadata=_by(check.flag))
     max_cost: float | None = field(default=None, metadata=_by(check.cost))
     container_image: str | None = field(default=None, metadata=_by(_container_image))
     base_image_repo: str | None = field(default=None, metadata=_by(_cloud_setting))

@@ -121,6 +121,10 @@ class Settings:
     retention_days: int = field(metadata=row(check.whole_number("days"), DEFAULT_RETENTION_DAYS))
     """`KINETIC_RETENTION_DAYS`: after how long a run's own objects expire."""
 
+    rehearse: bool = field(metadata=row(check.flag, True, is_of_projects=False))
+    """`KINETIC_REHEARSE`: 0 launches what a rehearsal says does not fit, too, and rehearses
+    nothing before it."""
+
     prices: Mapping[str, float] = field(metadata=row(check_prices, lambda _: {}))
     """`KINETIC_PRICES`: what an hour of a chip, or of this machine, costs; see `own_prices`."""
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kinetic_flows.core.job import RUN_KEY_VARIABLE, SEAL_KEY_VARIABLE
+from kinetic_flows.core.job import (
+    COMPILE_CACHE_KEY_VARIABLE,
+    RUN_KEY_VARIABLE,
+    SEAL_KEY_VARIABLE,
+)
 from kinetic_flows.core.launcher import LaunchRequest
 from kinetic_flows.core.settings.pool_variables import ADDED_UP, merged, template_defaults
 from kinetic_flows.platforms.gke.manifests import base_job_template
 from kinetic_flows.platforms.gke.names import LAUNCH_LABEL, SLICE_LABEL, run_secret_name
 
 SECRET_VARIABLES = frozenset(
-    {RUN_KEY_VARIABLE, SEAL_KEY_VARIABLE, "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
+    {RUN_KEY_VARIABLE, SEAL_KEY_VARIABLE, COMPILE_CACHE_KEY_VARIABLE}
+    | {"PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
 )
 """Variables of a run that are handed over in its Secret, never in its Job."""
 
