@@ -18,6 +18,7 @@ from kinetic_flows.core.job import (
 )
 from kinetic_flows.core.job_parts import (
     CandidateSpec,
+    CompileCacheSpec,
     CostLimit,
     DataSpec,
     DebugSpec,
@@ -73,6 +74,7 @@ def _read_template(found: Mapping[str, Any]) -> JobTemplate:
             "candidate": CandidateSpec(**found["candidate"]) if found.get("candidate") else None,
             "cost": CostLimit(**found["cost"]) if found.get("cost") else None,
             "debug": _read_debug(found.get("debug")),
+            "compile_cache": _read_compile_cache(found.get("compile_cache")),
             "drives": ObjectRef(**found["drives"]) if found.get("drives") else None,
         }
     )
@@ -95,6 +97,10 @@ def _read_requirements(found: Mapping[str, Any]) -> RequirementsSpec:
 def _read_packages(found: Mapping[str, Any] | None) -> PackagesSpec | None:
     # Jobs of earlier clients do not say.
     return PackagesSpec(**found) if found else None
+
+
+def _read_compile_cache(found: Mapping[str, Any] | None) -> CompileCacheSpec | None:
+    return CompileCacheSpec(**found) if found else None
 
 
 def _read_debug(found: Mapping[str, Any] | None) -> DebugSpec | None:

@@ -11,10 +11,11 @@ from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.job import CodeSpec, JobTemplate, LaunchSpec, PackagesSpec, RequirementsSpec
-from kinetic_flows.core.job_parts import CandidateSpec, DebugSpec, ObjectRef
+from kinetic_flows.core.job_parts import CandidateSpec, CompileCacheSpec, DebugSpec, ObjectRef
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.object_names import runner_object
 from kinetic_flows.core.volumes import volume_specs
+from kinetic_flows.plans.compile_cache import compile_cache_spec, environment_digest
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.outputs import deployed_output_spec
 from kinetic_flows.plans.secrets import secret_specs
@@ -142,4 +143,19 @@ def job_template(
         volumes=volumes,
         secrets=secret_specs(draft, session.platform, deployed=takes_parameters),
         candidate=candidate,
+        compile_cache=_compile_cache(draft, prepared, session),
+    )
+
+
+def _compile_cache(draft: Draft, prepared: Prepared, session: Session) -> CompileCacheSpec | None:
+    """Return where the runs' compiled programs are kept; None where they are not."""
+    platform = session.platform
+    return compile_cache_spec(
+        draft.call.options.compile_cache,
+        draft.accelerator,
+        environment_digest(
+            prepared.image, draft.image.python, prepared.requirements, prepared.packages
+        ),
+        hosts=platform.hosts(draft.accelerator),
+        is_here=platform.sees_files,
     )
