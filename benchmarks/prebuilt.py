@@ -45,7 +45,8 @@ from kinetic_flows.clients.registry.repository import RegistryWriter
 from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.image_reference import parse_reference
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.job import PACKAGES_VARIABLE, PackagesSpec, RequirementsSpec
+from kinetic_flows.core.job import PACKAGES_VARIABLE
+from kinetic_flows.core.job_parts import PackagesSpec, RequirementsSpec
 from kinetic_flows.core.settings.settings import process_environment
 from kinetic_flows.dependencies.discovery import DependencySource
 from kinetic_flows.dependencies.installation import (

@@ -20,7 +20,9 @@ from kinetic_flows.core.job_parts import (
     DebugSpec,
     ObjectRef,
     OutputSpec,
+    PackagesSpec,
     RehearsalSpec,
+    RequirementsSpec,
     SecretSpec,
     Sha256,
     VolumeSpec,
@@ -148,36 +150,6 @@ class CodeSpec:
     entry_module_name: str | None = None
     root: str = ""
     distributions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RequirementsSpec:
-    """The requirements that the runner installs first, in prebuilt mode.
-
-    Attributes:
-        lock: The locked requirements with hashes.
-        wheels: Wheels that come with the job, fetched and verified, then offered to uv.
-        constraints: Path in the image of the accelerator runtime's constraints; None for none.
-        offline: Whether every package comes from `wheels`, so that no index is asked.
-    """
-
-    lock: ObjectRef
-    wheels: tuple[ObjectRef, ...] = ()
-    constraints: str | None = None
-    offline: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackagesSpec:
-    """The project's packages as an image that is mounted as a volume, in prebuilt mode.
-
-    Attributes:
-        image: The image, by digest.
-        identity: What its marker file says of what is in it.
-    """
-
-    image: str
-    identity: str
 
 
 @dataclass(frozen=True, kw_only=True)

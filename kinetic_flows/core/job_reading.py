@@ -12,8 +12,6 @@ from kinetic_flows.core.job import (
     Job,
     JobTemplate,
     LaunchSpec,
-    PackagesSpec,
-    RequirementsSpec,
     StoredTemplate,
 )
 from kinetic_flows.core.job_parts import (
@@ -24,6 +22,8 @@ from kinetic_flows.core.job_parts import (
     DebugSpec,
     ObjectRef,
     OutputSpec,
+    PackagesSpec,
+    RequirementsSpec,
     SecretSpec,
     VolumeSpec,
 )

@@ -12,8 +12,8 @@ from kinetic_flows.core.artifact_store import ArtifactStore
 from kinetic_flows.core.environment import EnvironmentSpec
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.interruption import in_threads
-from kinetic_flows.core.job import RequirementsSpec, sha256_hex
-from kinetic_flows.core.job_parts import ObjectRef
+from kinetic_flows.core.job import sha256_hex
+from kinetic_flows.core.job_parts import ObjectRef, RequirementsSpec
 from kinetic_flows.dependencies.lockfile import LockedPackage, environment_spec, format_lock
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.targets import Target

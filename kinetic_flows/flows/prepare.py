@@ -17,7 +17,7 @@ from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import BuildError, ImageError, LockError
 from kinetic_flows.core.image_registry import ResolvedImage
 from kinetic_flows.core.interruption import stoppable
-from kinetic_flows.core.job import RequirementsSpec
+from kinetic_flows.core.job_parts import RequirementsSpec
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.dependencies.installation import keep_lock, objects_of

@@ -26,8 +26,8 @@ from kinetic_flows.core.display import counted
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest, size_in_words
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.job import CodeSpec, RequirementsSpec
-from kinetic_flows.core.job_parts import ObjectRef
+from kinetic_flows.core.job import CodeSpec
+from kinetic_flows.core.job_parts import ObjectRef, RequirementsSpec
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.object_names import runner_object
 from kinetic_flows.core.progress import Progress

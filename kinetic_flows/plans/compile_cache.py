@@ -5,8 +5,8 @@ from __future__ import annotations
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.compile_cache import DEFAULT_MAX_BYTES
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.job import PackagesSpec, RequirementsSpec, canonical_json, sha256_hex
-from kinetic_flows.core.job_parts import CompileCacheSpec
+from kinetic_flows.core.job import canonical_json, sha256_hex
+from kinetic_flows.core.job_parts import CompileCacheSpec, PackagesSpec, RequirementsSpec
 from kinetic_flows.core.object_names import COMPILE_CACHE
 from kinetic_flows.core.slug import slug
 

@@ -30,8 +30,7 @@ from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import DependencyError, UsageError
 from kinetic_flows.core.functions import flow_name
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.job import PackagesSpec
-from kinetic_flows.core.job_parts import OutputSpec
+from kinetic_flows.core.job_parts import OutputSpec, PackagesSpec
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.accelerator_names import names_in_words
 from kinetic_flows.core.settings.settings import Settings

@@ -10,7 +10,7 @@ from kinetic_flows.core.display import counted
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
 from kinetic_flows.core.errors import ImageError, LockError
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.job import PackagesSpec
+from kinetic_flows.core.job_parts import PackagesSpec
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.plans.look_ahead import installed_because
 from kinetic_flows.platforms.image_sources import DecidedBaseImage, ImageQuestions

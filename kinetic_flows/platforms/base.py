@@ -17,8 +17,8 @@ from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.image_builder import ImageBuilder
 from kinetic_flows.core.image_reference import mode_of
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
-from kinetic_flows.core.job import DispatchedBy, JobTemplate, PackagesSpec, RunTicket
-from kinetic_flows.core.job_parts import DataSpec, SecretSpec, VolumeSpec
+from kinetic_flows.core.job import DispatchedBy, JobTemplate, RunTicket
+from kinetic_flows.core.job_parts import DataSpec, PackagesSpec, SecretSpec, VolumeSpec
 from kinetic_flows.core.launcher import Launcher, LaunchNeeds, Processes, WorkerPool
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.output_files import OutputSource

@@ -16,15 +16,8 @@ from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery
 from kinetic_flows.clients.prefect.deployments import DeploymentRecord
 from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.core.artifact_store import ArtifactStore, Content
-from kinetic_flows.core.job import (
-    JOB_VARIABLE,
-    CodeSpec,
-    JobTemplate,
-    RequirementsSpec,
-    StoredTemplate,
-    sha256_hex,
-)
-from kinetic_flows.core.job_parts import ObjectRef, Sha256
+from kinetic_flows.core.job import JOB_VARIABLE, CodeSpec, JobTemplate, StoredTemplate, sha256_hex
+from kinetic_flows.core.job_parts import ObjectRef, RequirementsSpec, Sha256
 from kinetic_flows.core.object_names import (
     deployment_job_object,
     deployment_prefix,

@@ -10,8 +10,15 @@ from kinetic_flows.code.origin import Origin
 from kinetic_flows.code.runner_bundle import runner_bundle
 from kinetic_flows.core.functions import is_flow
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.job import CodeSpec, JobTemplate, LaunchSpec, PackagesSpec, RequirementsSpec
-from kinetic_flows.core.job_parts import CandidateSpec, CompileCacheSpec, DebugSpec, ObjectRef
+from kinetic_flows.core.job import CodeSpec, JobTemplate, LaunchSpec
+from kinetic_flows.core.job_parts import (
+    CandidateSpec,
+    CompileCacheSpec,
+    DebugSpec,
+    ObjectRef,
+    PackagesSpec,
+    RequirementsSpec,
+)
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.object_names import runner_object
 from kinetic_flows.core.volumes import volume_specs

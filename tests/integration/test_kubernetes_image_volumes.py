@@ -9,7 +9,7 @@ from typing import Any
 
 from kubernetes_runs import Launched, a_launcher, a_request, launch
 
-from kinetic_flows.core.job import PackagesSpec
+from kinetic_flows.core.job_parts import PackagesSpec
 from kinetic_flows.core.launcher import Phase
 from loopback.kubernetes.cluster import LoopbackCluster
 from loopback.kubernetes.kubelet import ImagePullFailure

@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 
 from kinetic_flows.core.errors import ObjectNotFoundError
-from kinetic_flows.core.job import (
-    CodeSpec,
-    JobTemplate,
-    RequirementsSpec,
-    StoredTemplate,
-    sha256_hex,
-)
-from kinetic_flows.core.job_parts import ObjectRef
+from kinetic_flows.core.job import CodeSpec, JobTemplate, StoredTemplate, sha256_hex
+from kinetic_flows.core.job_parts import ObjectRef, RequirementsSpec
 from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.core.object_names import deployment_prefix, deployment_prefix_of
 from kinetic_flows.platforms.local.store import LocalStore

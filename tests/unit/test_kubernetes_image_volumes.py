@@ -14,7 +14,7 @@ from kinetic_flows.clients.kubernetes.node_pools import gke_node_pools
 from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.core.accelerators import NodePool, parse_accelerator
 from kinetic_flows.core.errors import ConfigurationError
-from kinetic_flows.core.job import PackagesSpec
+from kinetic_flows.core.job_parts import PackagesSpec
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.cloud import resolve_cloud
 from kinetic_flows.core.settings.pool_variables import check_job_variables

@@ -14,7 +14,7 @@ from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import LaunchError
-from kinetic_flows.core.job import PackagesSpec
+from kinetic_flows.core.job_parts import PackagesSpec
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.manifests import base_job_template
 

@@ -12,7 +12,8 @@ import pytest
 from kinetic_flows.runner_image.runner import packages as runner
 from kinetic_flows.runner_image.runner.contract import Fault
 
-from kinetic_flows.core.job import EXIT_REQUIREMENTS_FAILED, PackagesSpec
+from kinetic_flows.core.job import EXIT_REQUIREMENTS_FAILED
+from kinetic_flows.core.job_parts import PackagesSpec
 from runner_jobs import Ended, Job, make_bare_python, start_runner, wait
 
 IMAGE = "r.example/kinetic/packages@sha256:" + "0" * 64

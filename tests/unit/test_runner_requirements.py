@@ -17,9 +17,8 @@ from kinetic_flows.core.job import (
     EXIT_OBJECT_UNAVAILABLE,
     EXIT_REQUIREMENTS_FAILED,
     EXIT_RUNTIME_UNFIT,
-    RequirementsSpec,
 )
-from kinetic_flows.core.job_parts import ObjectRef
+from kinetic_flows.core.job_parts import ObjectRef, RequirementsSpec
 from kinetic_flows.dependencies.uv import find_uv
 from runner_jobs import Ended, Job, make_bare_python, start_runner, wait
 

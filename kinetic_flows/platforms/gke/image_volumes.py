@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kinetic_flows.core.accelerators import NodePool
-from kinetic_flows.core.job import PACKAGES_VARIABLE, PackagesSpec
+from kinetic_flows.core.job import PACKAGES_VARIABLE
+from kinetic_flows.core.job_parts import PackagesSpec
 
 VOLUME_NAME = "kinetic-packages"
 MOUNT_PATH = "/opt/kinetic/packages"

@@ -12,8 +12,7 @@ from kinetic_flows.core.accelerators.image_variables import missing_variables
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.image_reference import BUNDLED, CUSTOM
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.job import PackagesSpec
-from kinetic_flows.core.job_parts import SecretSpec
+from kinetic_flows.core.job_parts import PackagesSpec, SecretSpec
 from kinetic_flows.core.options import DEFAULT_SCHEDULE_TIMEOUT_SECONDS, RunOptions
 from kinetic_flows.core.pod_security import HOME, of_built_image, of_own_image
 from kinetic_flows.core.settings.cloud import CloudSettings

@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from kinetic_flows.core.job import PackagesSpec
+from kinetic_flows.core.job_parts import PackagesSpec
 from kinetic_flows.platforms.gke.image_volumes import (
     MOUNT_VARIABLE,
     VOLUME_VARIABLE,

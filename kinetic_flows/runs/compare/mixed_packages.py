@@ -8,8 +8,7 @@ from typing import Any
 
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import KineticError
-from kinetic_flows.core.job import RequirementsSpec
-from kinetic_flows.core.job_parts import ObjectRef
+from kinetic_flows.core.job_parts import ObjectRef, RequirementsSpec
 from kinetic_flows.dependencies.installation import keep_lock
 from kinetic_flows.dependencies.lockfile import environment_spec, format_lock, variant_of
 from kinetic_flows.dependencies.targets import Target
