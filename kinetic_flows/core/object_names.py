@@ -95,6 +95,17 @@ def lock_signature_object(inputs_sha256: str, key: bytes) -> str:
     return f"locks/{inputs_sha256}.{hashlib.sha256(key).hexdigest()[:16]}.sig"
 
 
+def rehearsals_object(function: str, key: bytes) -> str:
+    """Name of the records of a function's rehearsals, by the key that signs them.
+
+    Args:
+        function: The function's module and qualified name.
+        key: The key of a store's writers: teams may share a bucket.
+    """
+    digest, of_key = (hashlib.sha256(each).hexdigest() for each in (function.encode(), key))
+    return f"{REHEARSALS}{digest}.{of_key[:16]}"
+
+
 def wheel_object(sha256: str, filename: str) -> str:
     """Name of a wheel that ships with jobs."""
     return f"wheels/{sha256}/{filename}"
