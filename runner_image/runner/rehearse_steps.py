@@ -4,8 +4,8 @@ A module that compiles for a kind of chips (`rehearse_tpu`, `rehearse_gpu`) has 
 
 - `set_variables(environ, target)`: sets what must be set before `jax` is imported.
 - `devices_of(target)`: returns the devices of a target; raises `NotKnown`.
-- `compile_for(target, step, devices, sources)`: returns a step's report as plain JSON values,
-  whatever becomes of it: the fields of `StepReport` in `kinetic_flows/core/rehearsals.py`.
+- `compile_for(step, around)`: returns a step's report as plain JSON values, whatever becomes of
+  it: the fields of `StepReport` in `kinetic_flows/core/rehearsals.py`.
 - `versions()`: returns the versions of the packages that compile, by name.
 
 A target is a `RehearsalTarget` of `kinetic_flows/core/job_parts.py` as plain JSON values.
@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from .rehearse_sources import Sources
 
 WHAT_TO_RETURN = (
     "return (step, args), (step, args, kwargs), or a mapping of names to these: a step has "
@@ -36,6 +38,20 @@ class Step(NamedTuple):
     function: Any
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = {}
+
+
+class Around(NamedTuple):
+    """What a step is compiled with.
+
+    Attributes:
+        target: What it is compiled for.
+        devices: The target's devices, as the rehearsal was given them.
+        sources: Names lines of the person's own files.
+    """
+
+    target: Mapping[str, Any]
+    devices: list[Any]
+    sources: Sources
 
 
 class NotKnown(Exception):
@@ -83,7 +99,8 @@ def _step(given: Any, name: str) -> Step:
         raise NotKnown("function", what, _how_to_lower(function))
     if len(rest) == 1 and isinstance(rest[0], Mapping):
         rest = [(), rest[0]]
-    args, kwargs = (*rest, *((), {})[len(rest) :])
+    args: Any = rest[0] if rest else ()
+    kwargs: Any = rest[1] if len(rest) > 1 else {}
     if not isinstance(args, tuple | list) or not isinstance(kwargs, Mapping):
         wrong = args if not isinstance(args, tuple | list) else kwargs
         what = f"the arguments of {name} are {_described(wrong)}"

@@ -6,11 +6,10 @@ compiler refuses what does not fit their memory, as it would where they are.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from .rehearse_sources import Sources
-from .rehearse_steps import NotKnown, Step
+from .rehearse_steps import Around, NotKnown, Step
 
 _WITHOUT_CHIPS = {
     # The process itself computes on the CPU, and leaves the chips of a host that has some alone.
@@ -20,17 +19,17 @@ _WITHOUT_CHIPS = {
 }
 
 
-def set_variables(environ: MutableMapping[str, str], target: dict[str, Any]) -> None:
+def set_variables(environ: MutableMapping[str, str], _target: Mapping[str, Any]) -> None:
     """Set what must be set before `jax` is imported.
 
     Args:
         environ: The environment of this process.
-        target: What is compiled for.
+        _target: What is compiled for.
     """
     environ.update(_WITHOUT_CHIPS)
 
 
-def devices_of(target: dict[str, Any]) -> list[Any]:
+def devices_of(target: Mapping[str, Any]) -> list[Any]:
     """Return the devices of a target.
 
     Raises:
@@ -51,21 +50,17 @@ def devices_of(target: dict[str, Any]) -> list[Any]:
     return list(described.devices)
 
 
-def compile_for(
-    target: dict[str, Any], step: Step, devices: list[Any], sources: Sources
-) -> dict[str, Any]:
+def compile_for(step: Step, around: Around) -> dict[str, Any]:
     """Return what is known of a step on a target, as plain JSON values.
 
     Args:
-        target: What is compiled for.
         step: The step.
-        devices: The target's devices.
-        sources: Names lines of the person's files.
+        around: What it is compiled with.
     """
     import jax
 
     # What says of no device where it is goes to the first one, as it does where they are.
-    with jax.default_device(devices[0]):
+    with jax.default_device(around.devices[0]):
         lowered = step.function.lower(*step.args, **step.kwargs)
     lowered.compile()
     return {"name": step.name, "verdict": "fits"}
