@@ -103,6 +103,7 @@ def decided(
         kwargs=dict(kwargs),
         options=watched_options.called_anew(options)[0] if _is_watched(remote) else options,
         may_lack_arguments=may_lack_arguments,
+        rehearsal=remote.rehearsed,
     )
     environ, progress = opening.environ, opening.progress
     settings = configure(

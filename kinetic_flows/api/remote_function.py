@@ -6,16 +6,16 @@ Nothing heavy is imported before it is called, submitted or planned.
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from kinetic_flows.api.accelerator_names import with_accelerator
+from kinetic_flows.api.rehearsed import Rehearsed
 from kinetic_flows.api.uses import documentation
 from kinetic_flows.core import option_values as check
 from kinetic_flows.core.api_boundary import at_api_boundary
-from kinetic_flows.core.functions import flow_name, is_async
+from kinetic_flows.core.functions import flow_name, is_async, is_found_by_name
 from kinetic_flows.core.interruption import in_thread
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.option_list import Options
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 @public
-class RemoteFunction(Generic[P, R]):
+class RemoteFunction(Rehearsed, Generic[P, R]):
     """A function that runs elsewhere when called; `.fn` is the plain function.
 
     Example:
@@ -67,15 +67,21 @@ class RemoteFunction(Generic[P, R]):
         fn: The plain function.
         options: How it runs.
         bound: Arguments put in front of every call's: the instance, for a method.
+        rehearsed: What names the steps that it compiles; None for nothing.
     """
 
     def __init__(
-        self, fn: Callable[P, R], options: RunOptions, bound: tuple[Any, ...] = ()
+        self,
+        fn: Callable[P, R],
+        options: RunOptions,
+        bound: tuple[Any, ...] = (),
+        rehearsed: Callable[..., Any] | None = None,
     ) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.options = options
         self._bound = bound
+        self.rehearsed = rehearsed
         self.__doc__ = documentation(fn, options.accelerator_words)
 
     if not TYPE_CHECKING:
@@ -86,7 +92,7 @@ class RemoteFunction(Generic[P, R]):
     def __get__(self, instance: object, owner: type | None = None) -> RemoteFunction[..., R]:
         if instance is None:
             return self
-        return RemoteFunction(self.fn, self.options, bound=(instance,))
+        return RemoteFunction(self.fn, self.options, (instance,), self.rehearsed)
 
     @at_api_boundary
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -361,7 +367,8 @@ class RemoteFunction(Generic[P, R]):
         """
         options = self.options.updated(changes)
         check_together(self.fn, options, changes)
-        return RemoteFunction(self.fn, with_accelerator(options, self.fn), self._bound)
+        chosen = with_accelerator(options, self.fn)
+        return RemoteFunction(self.fn, chosen, self._bound, self.rehearsed)
 
     def as_flow(self) -> Flow[P, R]:
         """Return a Prefect flow that launches the function remotely and returns its value.
@@ -377,17 +384,9 @@ class RemoteFunction(Generic[P, R]):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         # As itself, in whatever process: only what is pickled for a run is the plain function.
-        if not self._bound and self._is_found_by_name():
+        if not self._bound and is_found_by_name(self, self.fn):
             return self.fn.__qualname__
-        return RemoteFunction, (self.fn, self.options, self._bound)
-
-    def _is_found_by_name(self) -> bool:
-        """Whether other processes find it by its name; a script is `__main__` in one alone."""
-        module = self.fn.__module__
-        found: Any = None if module == "__main__" else sys.modules.get(module)
-        for part in self.fn.__qualname__.split("."):
-            found = getattr(found, part, None)
-        return found is self
+        return RemoteFunction, (self.fn, self.options, self._bound, self.rehearsed)
 
     def __repr__(self) -> str:
         return f"<RemoteFunction {self._name} on {self.options.accelerator_words}>"

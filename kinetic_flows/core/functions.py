@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,3 +48,19 @@ def flow_name(function: object, given: str | None) -> str:
     """
     text: str = given or getattr(function, "__name__", None) or type(function).__name__
     return re.sub(r"[/%&<>\s]+", " ", text).strip() or "function"
+
+
+def is_found_by_name(thing: object, function: Any) -> bool:
+    """Whether other processes find what a function became by the function's name.
+
+    A script is `__main__` in one process alone.
+
+    Args:
+        thing: What the function became.
+        function: The function.
+    """
+    module = function.__module__
+    found: Any = None if module == "__main__" else sys.modules.get(module)
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is thing

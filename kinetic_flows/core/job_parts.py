@@ -237,6 +237,8 @@ class RehearsalTarget:
         hosts: Hosts of all slices.
         slices: TPU slices.
         device_memory_bytes: Memory of each device, as its maker counts it.
+        chip_config: What the compiler calls the way in which a chip's cores are one device, where
+            it has to be told: `megacore`; empty where not.
     """
 
     accelerator: str
@@ -247,6 +249,7 @@ class RehearsalTarget:
     chips_per_host: tuple[int, ...] = ()
     hosts: int = 1
     slices: int = 1
+    chip_config: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,7 @@ class Call:
         kwargs: Its keyword arguments.
         options: How it is to run.
         may_lack_arguments: Whether it is only planned, so that any argument may be missing.
+        rehearsal: What names the steps that the function compiles; None for nothing.
     """
 
     function: Callable[..., Any]
@@ -66,6 +67,7 @@ class Call:
     kwargs: Mapping[str, Any]
     options: RunOptions
     may_lack_arguments: bool = False
+    rehearsal: Callable[..., Any] | None = None
 
     @property
     def name(self) -> str:
@@ -129,6 +131,11 @@ class Draft:
     def name(self) -> str:
         """The name of its flow: the function's, or the one asked for."""
         return self.call.name
+
+    @property
+    def rehearsal(self) -> Callable[..., Any] | None:
+        """What names the steps that the function compiles; None for nothing."""
+        return self.call.rehearsal
 
     @property
     def data(self) -> tuple[Data, ...]:
