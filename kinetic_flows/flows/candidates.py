@@ -71,7 +71,9 @@ def prepare_candidates(draft: Draft, session: Session, secrets: FoundSecrets) ->
     candidates = tuple(
         PreparedCandidate(draft=each.draft, prepared=made[each.image_key]) for each in ready
     )
-    return replace(candidates[0].prepared, candidates=candidates, left_out=left_out)
+    return replace(
+        candidates[0].prepared, candidates=candidates, left_out=(*draft.left_out, *left_out)
+    )
 
 
 def _look_ahead(

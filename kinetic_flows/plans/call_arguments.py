@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 from kinetic_flows.core.api_boundary import raise_what_function_raised
+from kinetic_flows.core.errors import UsageError
 from kinetic_flows.plans.outputs import check_fields
 
 if TYPE_CHECKING:
@@ -29,6 +30,21 @@ def check_arguments(call: Call) -> None:
     else:
         return
     raise_what_function_raised(TypeError(text), None)
+
+
+def check_rehearsal(call: Call) -> None:
+    """Refuse to ask for the rehearsal of a function that has none.
+
+    Raises:
+        UsageError: It is asked for.
+    """
+    if call.options.rehearse and call.rehearsal is None:
+        raise UsageError(
+            f"rehearse=True asks for a rehearsal of {call.name}, and it has none",
+            value=call.name,
+            hint=f"name the steps it compiles, below `@{call.name}.rehearsal`; see "
+            "docs/rehearsal.md",
+        )
 
 
 def _names_of(signature: inspect.Signature) -> str:

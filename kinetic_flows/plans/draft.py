@@ -34,14 +34,15 @@ from kinetic_flows.core.job_parts import OutputSpec, PackagesSpec
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.accelerator_names import names_in_words
 from kinetic_flows.core.settings.settings import Settings
-from kinetic_flows.dependencies.base_locks import made_base_notice, make_base_lock
+from kinetic_flows.dependencies.base_locks import make_base_lock
 from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.locking import Lock, Locker
 from kinetic_flows.dependencies.missing_imports import Shipped, describe, missing_imports
 from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.plans.accelerators import choose
-from kinetic_flows.plans.call_arguments import check_arguments
+from kinetic_flows.plans.call_arguments import check_arguments, check_rehearsal
 from kinetic_flows.plans.data import data_of, open_sources
+from kinetic_flows.plans.image_notices import image_notices
 from kinetic_flows.plans.outputs import output_spec
 from kinetic_flows.plans.secrets import hidden_values, masked, shown_arguments
 from kinetic_flows.plans.shipped_data import shipped_twice
@@ -100,6 +101,7 @@ class Draft:
         sources: Where the data of the function's calls comes from.
         candidates: All accelerators that its run may go on, in the order of preference; empty
             where there is one.
+        left_out: Which accelerators of the list it cannot go on, and why, a sentence each.
     """
 
     call: Call
@@ -121,6 +123,7 @@ class Draft:
     begun: float = field(default_factory=time.monotonic)
     origin: OriginReader | None = None
     candidates: tuple[Accelerator, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def runs_on(self) -> str:
@@ -187,6 +190,7 @@ def draft_call(
     """
     begun = time.monotonic()
     check_arguments(call)
+    check_rehearsal(call)
     choice = choose(call.options, settings, platform)
     image = choice.image
     output = output_spec(call, settings, platform)
@@ -231,8 +235,7 @@ def draft_call(
         notices=(
             *choice.told.notices,
             *root.notices(),
-            *_ignored(image, source),
-            *_made_base(image),
+            *image_notices(image, source),
         ),
         warnings=(
             *choice.told.warnings,
@@ -381,18 +384,3 @@ def job_request(
         options=draft.call.options,
         packages=packages,
     )
-
-
-def _ignored(image: ImageSource, source: DependencySource) -> tuple[str, ...]:
-    """Say that dependencies do not count for an image of the person's own."""
-    if not isinstance(image, OwnImage) or source.kind == "none":
-        return ()
-    return (f"{source.label} is ignored: {image.reference} has its own packages",)
-
-
-def _made_base(image: ImageSource) -> tuple[str, ...]:
-    """Say that the base has a lock that was made for this Python."""
-    if isinstance(image, OwnImage) or not image.target.made_base_lock:
-        return ()
-    target = image.target
-    return (made_base_notice(target.category, target.python, target.made_base_lock),)

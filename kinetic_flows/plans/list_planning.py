@@ -81,4 +81,5 @@ def _candidate(plan: RunPlan, own: dict[str, tuple[str, ...]]) -> PlannedCandida
         left_out=own[plan.accelerator],
         past=plan.past,
         cost=plan.cost,
+        rehearsed=plan.rehearsed,
     )

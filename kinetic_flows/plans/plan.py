@@ -13,6 +13,7 @@ from kinetic_flows.plans.past import PastRuns
 from kinetic_flows.plans.plan_words import card, explained, summary
 from kinetic_flows.plans.planned_cost import PlannedCost
 from kinetic_flows.plans.planned_list import PlannedList
+from kinetic_flows.plans.planned_rehearsal import PlannedRehearsal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +155,8 @@ class RunPlan:
             machine.
         outputs: Where its outputs would go, with what is not known yet in braces.
         choice: How one of several accelerators is found; None where there is one.
+        rehearsed: What the last rehearsal of the function said of the accelerator; None where
+            there was none.
     """
 
     name: str
@@ -196,6 +199,7 @@ class RunPlan:
     making: ImagePreview | None = field(default=None, compare=False)
     outputs: str = ""
     choice: PlannedList | None = None
+    rehearsed: PlannedRehearsal | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values, for machines."""
@@ -240,6 +244,7 @@ class RunPlan:
             "outputs": self.outputs or None,
             "past": self.past.to_json() if self.past else None,
             "cost": self.cost.to_json() if self.cost else None,
+            "rehearsed": self.rehearsed.to_json() if self.rehearsed else None,
             "notices": list(self.notices),
             "filtered": list(self.filtered),
             "warnings": list(self.warnings),

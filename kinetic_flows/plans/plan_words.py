@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.prefect.timings import PHASES
@@ -67,7 +68,10 @@ def explained(plan: RunPlan, *, files: bool, columns: int | None) -> str:
             *_captured(plan),
             *_outputs(plan),
         ],
-        [*_times(plan), *([] if plan.choice else _cost(plan.platform, plan))],
+        [
+            *_times(plan),
+            *([] if plan.choice else [*_rehearsed(plan), *_cost(plan.platform, plan)]),
+        ],
         [
             *(("note", line) for line in plan.notices),
             *(("left out", line) for line in plan.filtered),
@@ -104,6 +108,7 @@ def card(plan: RunPlan) -> Card:
         ("code", code_in_words(plan) if plan.code else ""),
         ("data", data_in_words(plan) if plan.data else ""),
         ("took", duration(past.median_seconds) if past else ""),
+        *([] if plan.choice else _rehearsed(plan)),
         *(("warning", line) for line in plan.warnings),
         *(("in the way", line) for line in plan.obstacles),
     )
@@ -165,6 +170,7 @@ def _candidates(plan: RunPlan, choice: PlannedList) -> Iterator[list[Row]]:
             rows.append(("image", f"{each.image} ({_CACHED_WORDS[each.cached]})"))
         if each.past:
             rows.append(("took", _took(each.past)))
+        rows += _rehearsed(each)
         rows += _cost(plan.platform, each)
         yield [*rows, *(("left out", why) for why in each.left_out)]
 
@@ -287,6 +293,11 @@ def _times(plan: RunPlan) -> Iterator[Row]:
     known = [(phase, took) for phase, took in plan.past.phases.items() if took >= NOTICED_SECONDS]
     if known:
         yield "phases", ", ".join(f"{PHASES[phase]} {duration(took)}" for phase, took in known)
+
+
+def _rehearsed(each: RunPlan | PlannedCandidate) -> Iterator[Row]:
+    if each.rehearsed:
+        yield "rehearsed", each.rehearsed.words(datetime.now(UTC))
 
 
 def _cost(platform: str, each: RunPlan | PlannedCandidate) -> Iterator[Row]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from kinetic_flows.core.moments import duration
 from kinetic_flows.plans.past import PastRuns
 from kinetic_flows.plans.planned_cost import PlannedCost
+from kinetic_flows.plans.planned_rehearsal import PlannedRehearsal
 
 
 def tried_in_words(options: ListOptions) -> str:
@@ -62,6 +63,7 @@ class PlannedCandidate:
         left_out: Why the run cannot go on it, a sentence each; empty where it can.
         past: How long the function took on it; None for never, or not known.
         cost: What the run would cost on it, an estimate; None where no price is known.
+        rehearsed: What the last rehearsal of the function said of it; None where there was none.
     """
 
     accelerator: str
@@ -73,6 +75,7 @@ class PlannedCandidate:
     left_out: tuple[str, ...] = ()
     past: PastRuns | None = field(default=None, compare=False)
     cost: PlannedCost | None = field(default=None, compare=False)
+    rehearsed: PlannedRehearsal | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values, for machines."""
@@ -86,6 +89,7 @@ class PlannedCandidate:
             "left_out": list(self.left_out),
             "past": self.past.to_json() if self.past else None,
             "cost": self.cost.to_json() if self.cost else None,
+            "rehearsed": self.rehearsed.to_json() if self.rehearsed else None,
         }
 
 

@@ -52,11 +52,13 @@ from kinetic_flows.platforms.image_sources import (
 
 if TYPE_CHECKING:
     from kinetic_flows.core.accelerators import prices
-    from kinetic_flows.plans import list_planning
+    from kinetic_flows.plans import list_planning, rehearsal_look
 else:
     prices = LazyModule("kinetic_flows.core.accelerators.prices")
     # Most calls name one accelerator.
     list_planning = LazyModule("kinetic_flows.plans.list_planning")
+    # Few functions have a rehearsal.
+    rehearsal_look = LazyModule("kinetic_flows.plans.rehearsal_look")
 
 PLANNED_RUN_ID = "00000000-0000-0000-0000-000000000000"
 """Stands for the id that a planned run has not got yet."""
@@ -116,6 +118,7 @@ def _plan(draft: Draft, environ: Mapping[str, str]) -> PlanOnOne:
     volume = packages.volume
     making, not_made = _look_at_image(draft, decided, volume)
     data = plan_data(draft)
+    rehearsed, misfit = rehearsal_look.planned(draft, lock) if draft.rehearsal else (None, ())
     platform = draft.platform
     expected = image or ResolvedImage(reference=decided.reference, digest="", labels={})
     mounted = volume.mounted(volume.expected) if volume else None
@@ -154,6 +157,7 @@ def _plan(draft: Draft, environ: Mapping[str, str]) -> PlanOnOne:
         ),
         obstacles=(
             *ahead.found.problems,
+            *misfit,
             *not_made,
             *data.obstacles,
             *secrets.problems,
@@ -191,8 +195,9 @@ def _plan(draft: Draft, environ: Mapping[str, str]) -> PlanOnOne:
         builds=None if built else _past(answers.builds),
         making=making,
         outputs=planned_outputs(draft),
+        rehearsed=rehearsed,
     )
-    return PlanOnOne(plan=plan, problems=ahead.found.problems)
+    return PlanOnOne(plan=plan, problems=(*ahead.found.problems, *misfit))
 
 
 @dataclass(frozen=True, kw_only=True)

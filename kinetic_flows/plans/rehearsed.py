@@ -1,0 +1,192 @@
+"""What rehearsals say of a call: of which code and packages they were, and how well it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from kinetic_flows.core.display import for_line
+from kinetic_flows.core.job import canonical_json, sha256_hex
+from kinetic_flows.core.rehearsal_amounts import of_memory
+from kinetic_flows.core.rehearsals import Buffer, RehearsalRecord, StepReport, TargetReport
+from kinetic_flows.dependencies.locking import Lock
+from kinetic_flows.plans.planned_rehearsal import PlannedRehearsal
+
+Subject = Literal["this", "older code", "other packages"]
+"""What a rehearsal was made of, seen from a call: the same code and packages, or others."""
+
+_BEFORE = {
+    "this": "",
+    "older code": ", before the code changed",
+    "other packages": ", with other packages",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsed:
+    """What a rehearsal said of an accelerator.
+
+    Attributes:
+        report: What it said.
+        made_at: When, in seconds since 1970.
+        subject: What it was made of.
+        smallest: The accelerator that fits and is the smallest of those that were asked for; None
+            where none fits.
+    """
+
+    report: TargetReport
+    made_at: float
+    subject: Subject
+    smallest: str | None = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it was made of this code and these packages."""
+        return self.subject == "this"
+
+    @property
+    def largest_misfit(self) -> StepReport | None:
+        """The step that does not fit and needs most; None where none is known not to fit.
+
+        Of an estimate that is not known.
+        """
+        found = [
+            each for each in self.report.steps if each.verdict == "exceeds" and not each.is_estimate
+        ]
+        return max(found, key=lambda each: each.memory.needed_bytes or 0, default=None)
+
+    @property
+    def misfit(self) -> str:
+        """Why steps do not fit, as far as that is certain; empty where they may fit.
+
+        Such as `it needs 48.62 of 31.25 GiB a device; the largest is 16.00 GiB f32[65536,65536]
+        by jit(step)/dot_general at model.py:42`.
+        """
+        step = self.largest_misfit if self.is_current else None
+        if step is None:
+            return ""
+        of = f"its step {for_line(step.name)}" if len(self.report.steps) > 1 else "it"
+        said = for_line(next(iter(step.message.strip().splitlines()), ""))
+        needs = needs_in_words(step) or said or "more than there is"
+        largest = largest_in_words(step.buffers)
+        return f"{of} needs {needs}{f'; the largest is {largest}' if largest else ''}"
+
+    def planned(self) -> PlannedRehearsal:
+        """Return it as a plan and a run's page tell it."""
+        made_at = datetime.fromtimestamp(self.made_at, UTC)
+        return PlannedRehearsal(
+            made_at=made_at,
+            outcome=f"{_BEFORE[self.subject]}: {outcome(self.report)}",
+            document={
+                "accelerator": self.report.accelerator,
+                "made_at": made_at.isoformat(timespec="seconds"),
+                "of": self.subject,
+                "fits": self.report.fits,
+                "problem": self.report.problem,
+                "smallest_that_fits": self.smallest,
+                "steps": [_step_json(each) for each in self.report.steps],
+            },
+        )
+
+
+def rehearsed_on(
+    records: Iterable[RehearsalRecord], accelerator: str, code: str, packages: str | None
+) -> Rehearsed | None:
+    """Return what rehearsals say of a call on an accelerator: one of it, else the newest other.
+
+    Args:
+        records: The function's rehearsals, newest first.
+        accelerator: The accelerator's canonical name.
+        code: Digest of the code, as `plans.rehearsal.code_digest` gives it.
+        packages: Digest of the packages, as `packages_digest` gives it; None where that is not
+            known, which tells none from others.
+
+    Returns:
+        None where it was never rehearsed.
+    """
+    found: list[Rehearsed] = []
+    for record in records:
+        report = record.of(accelerator)
+        if report is None:
+            continue
+        subject = _subject(record, accelerator, code, packages)
+        told = Rehearsed(
+            report=report,
+            made_at=record.made_at,
+            subject=subject,
+            smallest=_smallest(record) if subject == "this" else None,
+        )
+        if told.is_current:
+            return told
+        found.append(told)
+    return next(iter(found), None)
+
+
+def packages_digest(lock: Lock) -> str:
+    """Return what tells the packages that a function has from others, wherever they are put.
+
+    Images that are made in different ways from one lock have one digest, as they compile alike.
+
+    Args:
+        lock: The project's packages for an accelerator.
+    """
+    packages = sorted((item.name, item.version) for item in lock.packages)
+    return sha256_hex(canonical_json({"packages": packages, "python": lock.target.python}))
+
+
+def outcome(report: TargetReport) -> str:
+    """Return how steps fit, without the accelerator's name: `fits, 12.30 of 31.25 GiB a device`."""
+    if report.fits is None:
+        failed = next((each.message for each in report.steps if each.message), report.message)
+        why = for_line(next(iter(failed.strip().splitlines()), ""))
+        return f"not known to fit: {why}" if why else "not known to fit"
+    deciding = [each for each in report.steps if report.fits or each.verdict == "exceeds"]
+    step = max(deciding, key=lambda each: each.memory.needed_bytes or 0)
+    verdict = "fits" if report.fits else "does not fit"
+    amount = needs_in_words(step)
+    needs = f", {'' if report.fits else 'needs '}{amount}" if amount else ""
+    of = f", in the step {for_line(step.name)}" if len(report.steps) > 1 else ""
+    return f"{verdict}{needs}{of}{' (an estimate)' if step.is_estimate else ''}"
+
+
+def needs_in_words(step: StepReport) -> str:
+    """Return what a step needs of what it has: `48.62 of 31.25 GiB a device`; else nothing."""
+    if step.memory.needed_bytes is None:
+        return ""
+    return f"{of_memory(step.memory.needed_bytes, step.memory.available_bytes)} a device"
+
+
+def largest_in_words(buffers: Sequence[Buffer]) -> str:
+    """Return the largest buffer, what made it and on which line; nothing where none is known."""
+    if not buffers:
+        return ""
+    first = buffers[0]
+    made = f" by {for_line(first.operation)}" if first.operation else ""
+    at = f" at {for_line(first.source)}" if first.source else ""
+    size = of_memory(first.size_bytes, first.size_bytes).rpartition(" of ")[2]
+    return f"{size} {for_line(first.shape)}{made}{at}"
+
+
+def _subject(record: RehearsalRecord, accelerator: str, code: str, packages: str | None) -> Subject:
+    if record.code_sha256 != code:
+        return "older code"
+    of = record.environments.get(accelerator)
+    return "this" if packages is None or of == packages else "other packages"
+
+
+def _smallest(record: RehearsalRecord) -> str | None:
+    from kinetic_flows.core.rehearsal_words import smallest_that_fits
+
+    return smallest_that_fits(record)
+
+
+def _step_json(step: StepReport) -> dict[str, Any]:
+    return {
+        "name": step.name,
+        "fits": {"fits": True, "exceeds": False, "failed": None}[step.verdict],
+        "is_estimate": step.is_estimate,
+        "needed_bytes": step.memory.needed_bytes,
+        "available_bytes": step.memory.available_bytes,
+    }
