@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from .contract import pieces_of
 from .store_faults import unavailable, unwritten
+from .stored_listing import Listed, in_bucket, in_directory
 
 STREAMED_FROM_BYTES = 64 << 20
 """Objects larger than this are read and written in pieces rather than in memory."""
@@ -122,6 +123,20 @@ class DirectoryStore:
         except OSError as error:
             raise unwritten(name, error) from error
 
+    def list(self, prefix: str) -> list[Listed]:
+        """Return the objects whose names begin so; the prefix has a slash at its end."""
+        try:
+            return list(in_directory(self._path(prefix), prefix))
+        except OSError as error:
+            raise unavailable(prefix, error) from error
+
+    def delete(self, name: str) -> None:
+        """Delete an object; one that is gone already is fine."""
+        try:
+            _remove(self._path(name))
+        except OSError as error:
+            raise unwritten(name, error) from error
+
     def _path(self, name: str) -> str:
         return os.path.join(self._root, name)
 
@@ -180,6 +195,7 @@ class BucketStore:
     """
 
     def __init__(self, client: Any, bucket: str, prefix: str) -> None:
+        self._client = client
         self._bucket = client.bucket(bucket)
         self._prefix = f"{prefix}/" if prefix else ""
         self._at_once = _at_once(self._bucket.blob("").download_as_bytes)
@@ -291,6 +307,24 @@ class BucketStore:
         except Exception as error:
             raise unwritten(name, error) from error
         return True
+
+    def list(self, prefix: str) -> list[Listed]:
+        """Return the objects whose names begin so; the prefix has a slash at its end."""
+        try:
+            return list(in_bucket(self._client, self._bucket, prefix, self._prefix))
+        except Exception as error:
+            raise unavailable(prefix, error) from error
+
+    def delete(self, name: str) -> None:
+        """Delete an object; one that is gone already is fine."""
+        from google.api_core.exceptions import NotFound
+
+        try:
+            self._blob(name).delete()
+        except NotFound:
+            return
+        except Exception as error:
+            raise unwritten(name, error) from error
 
     def _download(self, blob: Any) -> bytes:
         data: bytes = blob.download_as_bytes(**self._at_once)
