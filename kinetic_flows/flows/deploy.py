@@ -57,6 +57,7 @@ from kinetic_flows.plans.look_ahead import check_worker
 from kinetic_flows.plans.outputs import deployed_output_spec
 from kinetic_flows.plans.secrets import with_identities
 from kinetic_flows.platforms.base import JobRequest
+from kinetic_flows.runs.compile_cache_keys import key_for_worker
 from kinetic_flows.runs.deployment_objects import (
     DeployedJob,
     deploy_job,
@@ -220,7 +221,7 @@ def describe_deployment(
     platform = session.platform
     environment = {
         **worker_environment(platform, pinned.name, pinned.digest),
-        **pinned.seal,
+        **pinned.blocks,
         RUN_KEY_VARIABLE: _key_of(known) or secrets.token_hex(32),
     }
     placed = platform.job_variables(asked)
@@ -296,8 +297,12 @@ def pin_objects_task(
             pinned = deploy_candidates(candidates, job, contents, prefix, secret_values, session)
         else:
             pinned = deploy_job(job, contents, prefix, store)
-        seal = seal_for_worker(secret_values, pinned.payload_name, store, session.api)
-        pinned = replace(pinned, seal=seal)
+        blocks = {
+            **seal_for_worker(secret_values, pinned.payload_name, store, session.api),
+            # The process that drives runs of several accelerators compiles nothing.
+            **({} if candidates else key_for_worker([job.template], session)),
+        }
+        pinned = replace(pinned, blocks=blocks)
         status: StepStatus = "done" if pinned.copied else "cached"
         current.finish(f"{pinned.version_prefix} ({pinned.copied} new objects)", status)
         return pinned

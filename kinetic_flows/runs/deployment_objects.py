@@ -43,7 +43,8 @@ class DeployedJob:
         version_prefix: What this version's objects start with.
         payload_name: Name of the pickled call's object.
         copied: How many objects were not there before.
-        seal: The variable by which its runs open what is sealed for them; empty for nothing.
+        blocks: The variables by which its runs find the keys of what is sealed for them, and of
+            compiled programs; empty for nothing.
         candidates: Digest of what lists the accelerators that its runs may go on; empty where
             there is one.
     """
@@ -55,7 +56,7 @@ class DeployedJob:
     version_prefix: str
     payload_name: str
     copied: int
-    seal: Mapping[str, str] = field(default_factory=dict)
+    blocks: Mapping[str, str] = field(default_factory=dict)
     candidates: str = ""
 
 

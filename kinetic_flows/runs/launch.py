@@ -46,6 +46,7 @@ from kinetic_flows.plans.draft import Draft, job_request
 from kinetic_flows.plans.look_ahead import check_worker
 from kinetic_flows.platforms.base import JobRequest, Platform
 from kinetic_flows.runs.cancel import CANCELLED_STATES
+from kinetic_flows.runs.compile_cache_keys import key_for_process, key_for_worker
 from kinetic_flows.runs.flow_run import (
     Membership,
     create_flow_run,
@@ -287,7 +288,10 @@ def _start_process(run: PlannedRun, ticket: RunTicket, session: Session) -> None
         api_url=platform.api_for_runs(session.api.url) if may_report else None,
     ).to_json()
     store.put_if_absent(job_object(run_id), job)
-    seal_key = seal_for_process(run.secret_values, payload_object(run_id), store)
+    keys = {
+        **seal_for_process(run.secret_values, payload_object(run_id), store),
+        **key_for_process(run.template, platform, session.settings.home),
+    }
     credentials = credentials_for(session.api.url, session.environ) if may_report else {}
     platform.launcher.start(
         LaunchRequest(
@@ -298,7 +302,7 @@ def _start_process(run: PlannedRun, ticket: RunTicket, session: Session) -> None
                 JOB_VARIABLE: f"{store.uri}/{job_object(run_id)}",
                 "KINETIC_JOB_SHA256": sha256_hex(job),
                 RUN_KEY_VARIABLE: ticket.run_key,
-                **seal_key,
+                **keys,
                 **credentials,
                 **platform.runner_environment(),
             },
@@ -328,6 +332,7 @@ def _for_worker(run: PlannedRun, session: Session) -> NewRun:
     environment = {
         **worker_environment(platform, job_object(owner), sha256_hex(job)),
         **seal_for_worker(run.secret_values, name, store, session.api),
+        **key_for_worker([run.template], session),
     }
     placed = platform.job_variables(run.request_for("", session))
     variables = pool.variables(run.request.image, environment, placed)

@@ -10,6 +10,7 @@ from kinetic_flows.core.job import StoredTemplate, canonical_json, sha256_hex
 from kinetic_flows.core.object_names import deployment_version_prefix
 from kinetic_flows.runs.candidates.launching import PlannedCandidate
 from kinetic_flows.runs.candidates.worker import driver_job, listed_for_pool, write_candidates
+from kinetic_flows.runs.compile_cache_keys import key_for_worker
 from kinetic_flows.runs.deployment_objects import (
     DeployedJob,
     copy_objects,
@@ -52,8 +53,11 @@ def deploy_candidates(
         pinned.append((f"{version_prefix}{_name(number)}", kept))
         copied += count
     first = pinned[0][1]
-    seal = seal_for_worker(secret_values, first.payload_name, store, session.api)
-    listed = write_candidates(planned, pinned, f"{version_prefix}{_LIST}", seal, session)
+    blocks = {
+        **seal_for_worker(secret_values, first.payload_name, store, session.api),
+        **key_for_worker([each.template for each in planned], session),
+    }
+    listed = write_candidates(planned, pinned, f"{version_prefix}{_LIST}", blocks, session)
     return put_job(driver_job(first, listed), prefix, version_prefix, copied, store)
 
 

@@ -11,8 +11,8 @@ from kinetic_flows.clients.prefect.access import credentials_for
 from kinetic_flows.clients.prefect.api import PrefectApi
 from kinetic_flows.clients.prefect.secret_blocks import SecretBlocks
 from kinetic_flows.clients.prefect.work_pools import WorkPools
-from kinetic_flows.core.candidates import LAUNCH_VARIABLE, Candidates, Launch
-from kinetic_flows.core.errors import LaunchError, RunCancelled
+from kinetic_flows.core.candidates import LAUNCH_VARIABLE, Candidate, Candidates, Launch
+from kinetic_flows.core.errors import KineticError, LaunchError, RunCancelled
 from kinetic_flows.core.job import (
     JOB_VARIABLE,
     RUN_KEY_VARIABLE,
@@ -20,12 +20,14 @@ from kinetic_flows.core.job import (
     RunTicket,
     canonical_json,
 )
+from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.core.launcher import LaunchRequest
 from kinetic_flows.core.object_names import payload_object, sealed_object
-from kinetic_flows.core.settings.settings import process_environment
+from kinetic_flows.core.settings.settings import load_settings, process_environment
 from kinetic_flows.images.inspection import image_from_fields
 from kinetic_flows.platforms.base import Platform
 from kinetic_flows.runs.cancel import API_AWAY, CANCELLED_STATES
+from kinetic_flows.runs.compile_cache_keys import key_for_process
 from kinetic_flows.runs.sealed_values import seal_block
 
 
@@ -73,6 +75,7 @@ class CandidateStarter:
         chosen = candidates.candidates[launch.candidate]
         environment = {
             **self._environment(candidates),
+            **self._programs_key(chosen),
             JOB_VARIABLE: f"{self._platform.store.uri}/{chosen.job}",
             "KINETIC_JOB_SHA256": chosen.job_sha256,
             LAUNCH_VARIABLE: str(launch),
@@ -117,6 +120,14 @@ class CandidateStarter:
             **platform.runner_environment(),
         }
         return self._shared
+
+    def _programs_key(self, chosen: Candidate) -> dict[str, str]:
+        """Return what signs the programs that a launch compiles; nothing where it keeps none."""
+        # The list does not say which of them keep any; a launch does without where nobody knows.
+        with suppress(KineticError, ValueError):
+            job = read_job(self._platform.store.get(chosen.job).data)
+            return key_for_process(job.template, self._platform, load_settings().home)
+        return {}
 
     def _seal_key(self) -> dict[str, str]:
         """Return what opens the run's secret values; nothing where it has none.

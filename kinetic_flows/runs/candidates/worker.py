@@ -30,6 +30,7 @@ from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.slug import slug
 from kinetic_flows.platforms.base import JobRequest
 from kinetic_flows.runs.candidates.launching import PlannedCandidate, candidates_of
+from kinetic_flows.runs.compile_cache_keys import key_for_worker
 from kinetic_flows.runs.launch import worker_environment
 from kinetic_flows.runs.sealed_values import seal_for_worker
 from kinetic_flows.runs.session import Session
@@ -61,7 +62,10 @@ def for_worker(run: PlannedRun, session: Session) -> NewRun:
     store, owner = session.platform.store, run.owner or job_owner(uuid4().hex)
     name = payload_object(owner)
     store.put_if_absent(name, run.payload)
-    seal = seal_for_worker(run.secret_values, name, store, session.api)
+    blocks = {
+        **seal_for_worker(run.secret_values, name, store, session.api),
+        **key_for_worker([each.template for each in run.candidates], session),
+    }
     jobs = [
         (
             candidate_job_object(owner, number),
@@ -69,7 +73,7 @@ def for_worker(run: PlannedRun, session: Session) -> NewRun:
         )
         for number, each in enumerate(run.candidates)
     ]
-    listed = write_candidates(run.candidates, jobs, candidates_object(owner), seal, session)
+    listed = write_candidates(run.candidates, jobs, candidates_object(owner), blocks, session)
     driver = driver_job(jobs[0][1], listed).to_json()
     store.put_if_absent(job_object(owner), driver)
     platform, pool = session.platform, session.platform.worker_pool
@@ -90,7 +94,7 @@ def write_candidates(
     planned: tuple[PlannedCandidate, ...],
     jobs: Sequence[tuple[str, StoredTemplate]],
     name: str,
-    seal: Mapping[str, str],
+    blocks: Mapping[str, str],
     session: Session,
 ) -> ObjectRef:
     """Write the job of each candidate, and what lists them for the process that drives runs.
@@ -99,7 +103,8 @@ def write_candidates(
         planned: What is started on each.
         jobs: Their jobs, and what these are called in the store.
         name: What the list is called there.
-        seal: The variable by which processes open secret values; empty for none.
+        blocks: The variables by which processes find the keys of secret values and of compiled
+            programs; empty for none.
         session: Where runs are started.
 
     Raises:
@@ -109,7 +114,7 @@ def write_candidates(
     contents = [(name, job.to_json()) for name, job in jobs]
     for each in contents:
         store.put_if_absent(*each)
-    listed = listed_for_pool(planned, contents, seal, session)
+    listed = listed_for_pool(planned, contents, blocks, session)
     return _put(store, name, listed)
 
 
@@ -146,7 +151,7 @@ def driver_request(planned: tuple[PlannedCandidate, ...]) -> JobRequest:
 def listed_for_pool(
     planned: tuple[PlannedCandidate, ...],
     jobs: Sequence[tuple[str, bytes]],
-    seal: Mapping[str, str],
+    blocks: Mapping[str, str],
     session: Session,
 ) -> bytes:
     """Return what lists candidates, with the job variables of flow runs that a worker starts.
@@ -154,7 +159,8 @@ def listed_for_pool(
     Args:
         planned: What is started on each.
         jobs: The job of each as it is in the store: its name, and its content.
-        seal: The variable by which processes open secret values; empty for none.
+        blocks: The variables by which processes find the keys of secret values and of compiled
+            programs; empty for none.
         session: Where runs are started.
 
     Raises:
@@ -164,7 +170,7 @@ def listed_for_pool(
     listed, told = candidates_of(planned, jobs, session), []
     names: set[str] = set()
     for request, each in zip((each.request for each in planned), listed.candidates, strict=True):
-        environment = {**worker_environment(platform, each.job, each.job_sha256), **seal}
+        environment = {**worker_environment(platform, each.job, each.job_sha256), **blocks}
         placed = {**each.job_variables, "name": slug(request.name)}
         variables = pool.variables(request.image, environment, placed)
         names |= variables.keys()
@@ -183,6 +189,7 @@ def _driver_template(template: JobTemplate, listed: ObjectRef) -> JobTemplate:
         volumes=(),
         hosts=1,
         candidate=None,
+        compile_cache=None,
         drives=listed,
     )
 

@@ -39,6 +39,7 @@ from kinetic_flows.core.job import (
 )
 from kinetic_flows.core.job_parts import CostLimit, ObjectRef
 from kinetic_flows.core.object_names import runner_object
+from kinetic_flows.plans.compile_cache import compile_cache_spec, environment_digest
 from kinetic_flows.plans.cost import cost_limit
 from kinetic_flows.runs.call_secrets import secret_values_again
 from kinetic_flows.runs.compare.changes import (
@@ -161,13 +162,32 @@ class Mixtures:
         )
         some = taken.get("packages", set())
         if self._packages is None or not some or some == self._names("packages"):
-            return template
+            return self._with_programs(template)
         mixed = self._packages.with_packages(some, tell)
-        return replace(
-            template,
-            requirements=mixed.requirements,
-            launch=replace(launch, image=mixed.image),
+        return self._with_programs(
+            replace(
+                template,
+                requirements=mixed.requirements,
+                launch=replace(launch, image=mixed.image),
+            )
         )
+
+    def _with_programs(self, template: JobTemplate) -> JobTemplate:
+        """Return a job that finds the compiled programs of its own packages and accelerator."""
+        if template.compile_cache is None or template.launch is None:
+            return template
+        asked = request_of(template.launch, template.name)
+        environment = environment_digest(
+            asked.image, template.python, template.requirements, template.packages
+        )
+        spec = compile_cache_spec(
+            asked.options.compile_cache,
+            asked.accelerator,
+            environment,
+            hosts=template.hosts,
+            is_here=self._session.platform.sees_files,
+        )
+        return replace(template, compile_cache=spec)
 
     def _launch(self, taken: Mapping[Kind, set[str]]) -> LaunchSpec:
         environment, options = self._environment(taken), self._side("options", taken)
