@@ -171,8 +171,9 @@ class Module:
     def _dynamic(self, block: base.BlockRule, scope: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         each = self.value(dict(_attributes(block.body))["for_each"], scope)
         (content,) = _blocks(block.body)
-        for value in each:
-            inner = ChainMap({_label(block, 1): {"value": value}}, scope)  # type: ignore[arg-type]
+        for key, value in each.items() if isinstance(each, Mapping) else enumerate(each):
+            iterated = {"key": key, "value": value}
+            inner = ChainMap({_label(block, 1): iterated}, scope)  # type: ignore[arg-type]
             yield self._arguments(content.body, inner)
 
     def reference(self, node: Any, scope: Mapping[str, Any]) -> Any:

@@ -2,8 +2,9 @@
 
 locals {
   expiring = {
-    jobs   = ["runs/"]
-    builds = ["builds/", "logs/"]
+    # Runs write those compiled programs anew that they use.
+    jobs   = { "compile-cache/" = 30, "runs/" = var.retention_days }
+    builds = { "builds/" = var.retention_days, "logs/" = var.retention_days }
   }
 }
 
@@ -26,8 +27,8 @@ resource "google_storage_bucket" "buckets" {
         type = "Delete"
       }
       condition {
-        age            = var.retention_days
-        matches_prefix = [lifecycle_rule.value]
+        age            = lifecycle_rule.value
+        matches_prefix = [lifecycle_rule.key]
       }
     }
   }

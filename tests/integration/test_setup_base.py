@@ -149,6 +149,7 @@ def test_buckets_are_closed_labelled_and_forget(around: Around) -> None:
     assert settings["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"]
     rules = settings["lifecycle"]["rule"]
     assert [rule["condition"] for rule in rules] == [
+        {"age": 30, "matchesPrefix": ["compile-cache/"]},
         {"age": 7, "matchesPrefix": ["runs/"]},
         {"age": 7},
     ]

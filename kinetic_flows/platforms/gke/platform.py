@@ -19,6 +19,7 @@ from kinetic_flows.clients.prefect.store_key import load_store_key
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.accelerators.model import Category
 from kinetic_flows.core.artifact_store import StoreTrust
+from kinetic_flows.core.compile_cache import EXPIRE_AFTER_DAYS
 from kinetic_flows.core.data import Data
 from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import ConfigurationError, LaunchError
@@ -26,7 +27,7 @@ from kinetic_flows.core.image_reference import image_page
 from kinetic_flows.core.job import DispatchedBy, RunTicket
 from kinetic_flows.core.job_parts import DataSpec, VolumeSpec
 from kinetic_flows.core.launcher import LaunchNeeds
-from kinetic_flows.core.object_names import RUNS
+from kinetic_flows.core.object_names import COMPILE_CACHE, RUNS
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.output_files import OutputSource
 from kinetic_flows.core.settings.settings import Settings
@@ -361,8 +362,9 @@ class GoogleCloudPlatform:
         return self._may_launch
 
     def expire_runs(self, days: int) -> bool | None:
-        """Give the bucket of runs a lifecycle rule."""
-        return self.store.expire(f"{RUNS}/", days)
+        """Give the bucket of runs lifecycle rules, for compiled programs, too."""
+        rules = ((f"{RUNS}/", days), (COMPILE_CACHE, EXPIRE_AFTER_DAYS))
+        return any([self.store.expire(*rule) for rule in rules])
 
 
 @lru_cache(maxsize=8)

@@ -15,8 +15,9 @@ from kinetic_flows.clients.google.lifecycle import (
     with_rules,
 )
 from kinetic_flows.clients.google.refusals import CloudRefusal
+from kinetic_flows.core.compile_cache import EXPIRE_AFTER_DAYS
 from kinetic_flows.core.interruption import in_threads
-from kinetic_flows.core.object_names import BUILD_LOGS, BUILD_SOURCES, RUNS
+from kinetic_flows.core.object_names import BUILD_LOGS, BUILD_SOURCES, COMPILE_CACHE, RUNS
 from kinetic_flows.platforms.gke.setup import costs, names
 from kinetic_flows.platforms.gke.setup.model import Action, Change, Cost, Tell
 
@@ -231,7 +232,12 @@ def bucket_taken(bucket: str, project: str) -> CloudRefusal:
 
 def jobs_rules(days: int) -> tuple[Rule, ...]:
     """Return the rules of the bucket of runs, whose own objects expire after so many days."""
-    return (expire_rule(f"{RUNS}/", days), abandoned_uploads_rule())
+    return (
+        # Runs write those programs anew that they use.
+        expire_rule(COMPILE_CACHE, EXPIRE_AFTER_DAYS),
+        expire_rule(f"{RUNS}/", days),
+        abandoned_uploads_rule(),
+    )
 
 
 def builds_rules(days: int) -> tuple[Rule, ...]:
