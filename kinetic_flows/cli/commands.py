@@ -194,6 +194,11 @@ COMMANDS: Mapping[str, Command] = {
         group=CLUSTER,
         help="Images and layers that a cluster's image repository keeps, and what uses them.",
     ),
+    "cache": Command(
+        where="cache:cache_app",
+        group=CLUSTER,
+        help="Compiled programs that runs have kept for later runs.",
+    ),
     "check-image": Command(
         where="images:check_image",
         group=CLUSTER,

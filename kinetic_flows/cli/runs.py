@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -32,12 +32,19 @@ from kinetic_flows.cli.run_way_in import cp, execute, forward, shell
 from kinetic_flows.cli.run_why import why
 from kinetic_flows.cli.web import open_page, page_of
 from kinetic_flows.core import option_values as check
+from kinetic_flows.core.artifact_store import ArtifactStore, ObjectInfo
 from kinetic_flows.core.display import counted, value_for_output
 from kinetic_flows.core.errors import RunNotFoundError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.runs import data_cleanup
 from kinetic_flows.runs.cleanup import find_expired, find_unused_data, remove, remove_data
+from kinetic_flows.runs.compile_cache import (
+    remove_programs,
+    size_of,
+    stored_programs,
+    unused_programs,
+)
 from kinetic_flows.runs.description import described
 from kinetic_flows.runs.find import RunFilter, find_records, run_or_group_id
 from kinetic_flows.runs.session import own_session
@@ -229,8 +236,9 @@ def cleanup(
 
     Outputs, deployments, and what runs share (code, wheels, locks, runners) are never touched,
     nor is what belongs to a run that is not over. Data that was brought to the store goes when no
-    run and no deployment names it, and nobody has used it for as long (two days at least); on this
-    machine, so do copies of data that runs have fetched.
+    run and no deployment names it, and nobody has used it for as long (two days at least); so do
+    compiled programs that no run has used, and on this machine copies of data that runs have
+    fetched.
 
     Args:
         older_than_days: How long ago they left it; as KINETIC_RETENTION_DAYS says by default.
@@ -252,6 +260,7 @@ def cleanup(
         copies = unused if dry_run else list(remove_data(unused, session))
         find_stored = data_cleanup.find_unused if dry_run else data_cleanup.remove_unused
         stored = find_stored(session.platform.store, older_than=timedelta(days=days))
+        programs = _cleaned_programs(session.platform.store, days, dry_run=dry_run)
     told: dict[str, Any] = {
         "runs": [each.run_id for each in done],
         "objects": sum(len(each.objects) for each in done),
@@ -261,6 +270,8 @@ def cleanup(
         "stored_data": stored.sources,
         "stored_data_objects": len(stored.objects),
         "stored_data_bytes": stored.size_bytes,
+        "programs": len(programs),
+        "programs_bytes": size_of(programs),
         "removed": not dry_run,
     }
     if as_json:
@@ -283,8 +294,22 @@ def cleanup(
             f"{counted(len(stored.objects), 'object')}, {size_in_units(stored.size_bytes)}, "
             f"used by nobody for {days:g} days"
         )
+    if programs:
+        print(
+            f"{verb} {counted(len(programs), 'compiled program')}, "
+            f"{size_in_units(told['programs_bytes'])}, used by no run for {days:g} days"
+        )
     if lifecycle:
         print(_LIFECYCLE_WORDS[ruled])
+
+
+def _cleaned_programs(store: ArtifactStore, days: float, *, dry_run: bool) -> list[ObjectInfo]:
+    """Remove compiled programs that no run has used for some days, and return them."""
+    unused_since = datetime.now(UTC) - max(timedelta(days=days), data_cleanup.LEAST_AGE)
+    programs = unused_programs(stored_programs(store), unused_since=unused_since)
+    if not dry_run:
+        remove_programs(programs, store)
+    return programs
 
 
 def _tell(document: dict[str, Any], text: str, *, as_json: bool) -> None:

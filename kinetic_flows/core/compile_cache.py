@@ -23,7 +23,10 @@ DEFAULT_MAX_BYTES = 10 << 30
 """How large the programs of one environment and accelerator may be, of all its hosts together."""
 
 EXPIRE_AFTER_DAYS = 30
-"""After how long a program expires that no run has used; runs write those anew that they use."""
+"""After how long a program expires that no run has used."""
+
+WRITTEN_ANEW_AFTER_SECONDS = 24 * 60 * 60.0
+"""From which age on a program's object is written anew by a run that uses it, so that it stays."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -364,7 +364,7 @@ class GoogleCloudPlatform:
     def expire_runs(self, days: int) -> bool | None:
         """Give the bucket of runs lifecycle rules, for compiled programs, too."""
         rules = ((f"{RUNS}/", days), (COMPILE_CACHE, EXPIRE_AFTER_DAYS))
-        return any([self.store.expire(*rule) for rule in rules])
+        return True in [self.store.expire(*rule) for rule in rules]
 
 
 @lru_cache(maxsize=8)
