@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
+from kinetic_flows.clients.prefect.api import PrefectApi
+from kinetic_flows.clients.prefect.secret_blocks import SecretBlocks
 from kinetic_flows.clients.prefect.store_key import load_store_key
+from kinetic_flows.core.artifact_store import StoreTrust
+from kinetic_flows.core.compile_cache import entries_key
+from kinetic_flows.core.job import COMPILE_CACHE_BLOCK_VARIABLE
+from kinetic_flows.runs.compile_cache_keys import key_for_worker
 
 
 def test_everyone_who_shares_an_api_and_a_bucket_has_one_key(
@@ -43,3 +51,29 @@ def test_a_key_is_kept_for_its_user_alone_and_not_asked_for_again(
 def test_without_an_answer_there_is_no_key(tmp_path: Path) -> None:
     assert load_store_key("bucket", "http://127.0.0.1:9/api", tmp_path) is None
     assert not (tmp_path / "keys").exists()
+
+
+def a_session(api: Any, bucket: str, home: Path) -> Any:
+    trust = StoreTrust(key=load_store_key(bucket, api.url, home))
+    store = SimpleNamespace(uri=f"gs://{bucket}")
+    platform = SimpleNamespace(store=store, store_trust=lambda: trust)
+    return SimpleNamespace(api=api, platform=platform, settings=SimpleNamespace(home=home))
+
+
+def test_what_workers_start_finds_the_key_of_compiled_programs_in_a_block_and_not_the_stores(
+    api: PrefectApi, tmp_path: Path
+) -> None:
+    bucket, template = f"bucket-{uuid4().hex}", SimpleNamespace(compile_cache=object())
+    sessions = [a_session(api, bucket, tmp_path / person) for person in ("ann", "bob")]
+    told: list[Any] = [key_for_worker([template], session) for session in sessions]  # type: ignore[list-item]
+
+    assert told[0] == told[1]
+    ((variable, block),) = told[0].items()
+    assert variable == COMPILE_CACHE_BLOCK_VARIABLE
+    key = sessions[0].platform.store_trust().key
+    assert SecretBlocks(api).read(block) == entries_key(key) != key.hex()
+    # Once it is there, nobody is asked.
+    away = a_session(api, bucket, tmp_path / "ann")
+    away.api = None
+    assert key_for_worker([template], away) == told[0]  # type: ignore[list-item]
+    assert key_for_worker([SimpleNamespace(compile_cache=None)], away) == {}  # type: ignore[list-item]

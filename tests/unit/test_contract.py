@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -54,9 +54,10 @@ from kinetic_flows.core.envelope import (
     open_result,
     seal_result,
 )
-from kinetic_flows.core.job_parts import CandidateSpec, CostLimit
+from kinetic_flows.core.job_parts import CandidateSpec, CompileCacheSpec, CostLimit
 from kinetic_flows.core.job_reading import read_job
 from kinetic_flows.platforms.gke import names
+from kinetic_flows.platforms.gke.handover import SECRET_VARIABLES
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.platform import SECRET_MANAGER_VARIABLE
 from kinetic_flows.runs.insight.stuck_causes import KEEPS_LOCK
@@ -125,6 +126,12 @@ def test_both_sides_know_where_what_is_sealed_is_and_who_has_its_key() -> None:
     assert {job.SEAL_KEY_VARIABLE, job.SEAL_BLOCK_VARIABLE} <= identity.KEPT_FROM_FUNCTION
     assert secret_manager.ENDPOINT_VARIABLE == SECRET_MANAGER_VARIABLE
     assert not SECRET_MANAGER_VARIABLE.startswith(job.SECRET_REFERENCE_PREFIX)
+
+
+def test_functions_are_not_told_the_key_of_compiled_programs() -> None:
+    told = {job.COMPILE_CACHE_KEY_VARIABLE, job.COMPILE_CACHE_BLOCK_VARIABLE}
+    assert told <= identity.KEPT_FROM_FUNCTION
+    assert job.COMPILE_CACHE_KEY_VARIABLE in SECRET_VARIABLES
 
 
 def test_both_sides_speak_the_same_version() -> None:
@@ -326,7 +333,16 @@ def _document(stored: job.Job | job.StoredTemplate = STORED) -> dict[str, Any]:
     return plain
 
 
-@pytest.mark.parametrize("stored", [STORED, OF_RUN])
+KEEPS_PROGRAMS = job.StoredTemplate(
+    template=replace(
+        TEMPLATE, compile_cache=CompileCacheSpec(prefix="compile-cache/e/l4/", max_bytes=1 << 30)
+    ),
+    payload_name="x",
+    outputs="outputs",
+)
+
+
+@pytest.mark.parametrize("stored", [STORED, OF_RUN, KEEPS_PROGRAMS])
 def test_what_is_stored_for_a_runner_is_read_by_clients(
     stored: job.Job | job.StoredTemplate,
 ) -> None:
