@@ -21,6 +21,7 @@ from kinetic_flows.core.job_parts import RequirementsSpec
 from kinetic_flows.core.launcher import Preflight
 from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.dependencies.installation import keep_lock, objects_of
+from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.flows.data_tasks import resolve_data
 from kinetic_flows.flows.prepare_tasks import (
     ImageTasks,
@@ -55,10 +56,13 @@ from kinetic_flows.runs.session import Session
 
 if TYPE_CHECKING:
     from kinetic_flows.flows import candidates, debugger
+    from kinetic_flows.plans import rehearsed
 else:
     debugger = LazyModule("kinetic_flows.flows.debugger")
     # Most calls name one accelerator.
     candidates = LazyModule("kinetic_flows.flows.candidates")
+    # Few functions have a rehearsal.
+    rehearsed = LazyModule("kinetic_flows.plans.rehearsed")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -129,15 +133,24 @@ def prepare_image(
     ask = ImageTasks(draft=draft, session=session)
     match draft.image.decide(ask):
         case DecidedProjectImage() as decided:
-            return _prepare_project_image(draft, decided, uploads, session)
+            made = _prepare_project_image(draft, decided, uploads, session)
+            return _with_packages(made, decided.lock, draft)
         case DecidedBaseImage() as decided:
             wheels = WheelQuestion(home=draft.settings.home, environ=session.environ)
             packages = decide_packages(decided, found, ask, wheels)
-            return _prepare_base_image(draft, decided, packages, uploads, session)
+            made = _prepare_base_image(draft, decided, packages, uploads, session)
+            return _with_packages(made, decided.lock, draft)
         case DecidedOwnImage() as decided:
             with stoppable() as work, wait_for(*uploads.begin(), work=work, session=session):
                 pass
-            return Prepared(image=decided.image, code=uploads.code())
+            return _with_packages(Prepared(image=decided.image, code=uploads.code()), None, draft)
+
+
+def _with_packages(made: Prepared, lock: Lock | None, draft: Draft) -> Prepared:
+    """Note which packages runs have, so that their page can tell what a rehearsal was made of."""
+    if draft.rehearsal is None:
+        return made
+    return replace(made, rehearsed_packages=rehearsed.packages_of(draft.image, lock))
 
 
 def _look_ahead(draft: Draft, session: Session, secrets: FoundSecrets) -> Preflight | None:

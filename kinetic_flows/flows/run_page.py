@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kinetic_flows.clients.prefect.flow_names import RUN_ARTIFACT
@@ -12,7 +13,7 @@ from kinetic_flows.code.origin import Origin
 from kinetic_flows.core import markdown
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.display import counted
-from kinetic_flows.core.errors import PrefectServerError
+from kinetic_flows.core.errors import KineticError, PrefectServerError
 from kinetic_flows.core.files import size_in_units
 from kinetic_flows.core.job import RunTicket
 from kinetic_flows.core.job_parts import DataSpec
@@ -28,9 +29,12 @@ from kinetic_flows.runs.session import Session
 
 if TYPE_CHECKING:
     from kinetic_flows.plans import cost as plan_cost
+    from kinetic_flows.plans import rehearsal_look
 else:
     # A run on this machine costs nothing, mostly.
     plan_cost = LazyModule("kinetic_flows.plans.cost")
+    # Few functions have a rehearsal.
+    rehearsal_look = LazyModule("kinetic_flows.plans.rehearsal_look")
 
 CALL_CHARACTERS = 400
 """How much of a call is shown: its parameters stand on a page of their own."""
@@ -57,6 +61,7 @@ class RunDescription:
         hardware: What that is, in words.
         others: What it may run on besides, with what each is in words, in the order of preference.
         cost: What an hour of it costs, in words; empty where no price is known.
+        rehearsed: What the last rehearsal said of each accelerator, in words by its name.
         tried: How one of several is found, in words; empty where there is one.
         left_out: What it was to run on and cannot, and why, a sentence each.
         mode: How its image came to be.
@@ -80,6 +85,7 @@ class RunDescription:
     hardware: str
     others: Mapping[str, str] = field(default_factory=dict)
     cost: str = ""
+    rehearsed: Mapping[str, str] = field(default_factory=dict)
     tried: str = ""
     left_out: tuple[str, ...] = ()
     mode: str
@@ -113,6 +119,9 @@ class RunDescription:
         yield "runs on", _runs_on(self.accelerator, self.hardware)
         yield from (("or", _runs_on(name, hardware)) for name, hardware in self.others.items())
         yield "costs", markdown.text(self.cost)
+        for name, told in self.rehearsed.items():
+            on = f" on {markdown.code(name)}" if self.others else ""
+            yield "rehearsed", f"{markdown.text(told)}{on}"
         yield "tried", markdown.text(self.tried)
         yield from (("left out", markdown.text(why)) for why in self.left_out)
         yield "code", " · ".join([markdown.text(self.code), *_commit(self.origin)])
@@ -210,6 +219,19 @@ def _cost(draft: Draft, accelerators: Sequence[Accelerator], session: Session) -
     )
 
 
+def _rehearsed(draft: Draft, prepared: Prepared) -> dict[str, str]:
+    """Say what the last rehearsal said of each accelerator; nothing where nobody knows."""
+    packages = {
+        each.draft.accelerator: each.prepared.rehearsed_packages for each in prepared.candidates
+    } or {draft.accelerator: prepared.rehearsed_packages}
+    try:
+        found = rehearsal_look.last_rehearsals(draft, rehearsal_look.subjects_of(draft, packages))
+    except KineticError:  # the run is launched, and its page does without
+        return {}
+    now = datetime.now(UTC)
+    return {name: each.planned().words(now) for name, each in found.items()}
+
+
 def publish_description(
     ticket: RunTicket, draft: Draft, prepared: Prepared, session: Session
 ) -> None:
@@ -230,6 +252,7 @@ def publish_description(
         hardware=first.description,
         cost=_cost(draft, [first, *others], session),
         others={str(each): each.description for each in others},
+        rehearsed=_rehearsed(draft, prepared) if draft.rehearsal else {},
         tried=tried_in_words(draft.call.options) if prepared.candidates else "",
         left_out=prepared.left_out,
         images={

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from kinetic_flows.core.errors import UnpicklableError
+from kinetic_flows.core.accelerators import Accelerator
+from kinetic_flows.core.errors import KineticError
+from kinetic_flows.core.rehearsals import RehearsalRecord
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.plans.draft import Draft
 from kinetic_flows.plans.planned_rehearsal import PlannedRehearsal
-from kinetic_flows.plans.rehearsal import code_digest, function_id
+from kinetic_flows.plans.rehearsal import code_digest, function_id, target_for
 from kinetic_flows.plans.rehearsal_records import RehearsalRecords, newest
-from kinetic_flows.plans.rehearsed import Rehearsed, packages_digest, rehearsed_on
+from kinetic_flows.plans.rehearsed import Rehearsed, Subjects, packages_of, rehearsed_on
 
 
 def records_of(draft: Draft) -> RehearsalRecords:
@@ -21,7 +23,32 @@ def records_of(draft: Draft) -> RehearsalRecords:
     )
 
 
-def last_rehearsals(draft: Draft, packages: Mapping[str, str | None]) -> dict[str, Rehearsed]:
+def subjects_of(draft: Draft, packages: Mapping[Accelerator, str | None]) -> dict[str, Subjects]:
+    """Return what a call would be rehearsed of, by the name of the accelerator.
+
+    Args:
+        draft: A call of a function that has a rehearsal.
+        packages: What tells its packages from others, by the accelerator; CPUs do not count.
+
+    Raises:
+        UnpicklableError: The function's rehearsal cannot be pickled.
+    """
+    code = code_digest(draft)
+    # On this machine runs have the packages of this machine, whatever they stand in for.
+    is_here = draft.platform.sees_files
+    targets = {each: target_for(each) for each in packages if each.category != "cpu"}
+    return {
+        str(each): Subjects(
+            accelerator=target.accelerator,
+            devices=target.devices,
+            code=code,
+            packages=None if is_here else packages[each],
+        )
+        for each, target in targets.items()
+    }
+
+
+def last_rehearsals(draft: Draft, subjects: Mapping[str, Subjects]) -> dict[str, Rehearsed]:
     """Return what the last rehearsals of a call's function said, by the accelerator's name.
 
     The store is asked once where this machine knows none of this code and these packages on each
@@ -29,19 +56,21 @@ def last_rehearsals(draft: Draft, packages: Mapping[str, str | None]) -> dict[st
 
     Args:
         draft: A call of a function that has a rehearsal.
-        packages: Digest of the packages by the accelerator's name, as `packages_digest` gives it;
-            None where that is not known.
-
-    Raises:
-        UnpicklableError: The function's rehearsal cannot be pickled.
+        subjects: What it would be rehearsed of.
     """
-    function, code = function_id(draft.call.function), code_digest(draft)
-    records = records_of(draft)
+    function, records = function_id(draft.call.function), records_of(draft)
     known = records.here(function)
-    found = {name: rehearsed_on(known, name, code, of) for name, of in packages.items()}
-    if not all(each is not None and each.is_current for each in found.values()):
-        known = newest((*known, *records.shared(function)))
-        found = {name: rehearsed_on(known, name, code, of) for name, of in packages.items()}
+    found = said_in(known, subjects)
+    if all(name in found and found[name].is_current for name in subjects):
+        return found
+    return said_in(newest((*known, *records.shared(function))), subjects)
+
+
+def said_in(
+    records: Sequence[RehearsalRecord], subjects: Mapping[str, Subjects]
+) -> dict[str, Rehearsed]:
+    """Return what rehearsals say, by the accelerator's name, of those that they speak of."""
+    found = {name: rehearsed_on(records, asked) for name, asked in subjects.items()}
     return {name: each for name, each in found.items() if each is not None}
 
 
@@ -52,12 +81,12 @@ def planned(draft: Draft, lock: Lock | None) -> tuple[PlannedRehearsal | None, t
         draft: A call on one accelerator, of a function that has a rehearsal.
         lock: Its packages; None where they are an image's own.
     """
-    name = str(draft.accelerator)
     try:
-        found = last_rehearsals(draft, {name: packages_digest(lock) if lock else None}).get(name)
-    except UnpicklableError as error:
+        subjects = subjects_of(draft, {draft.accelerator: packages_of(draft.image, lock)})
+    except KineticError as error:
         told = f"nothing is known of its rehearsal: {error.message}"
         return None, (told,) if is_asked_for(draft) else ()
+    found = last_rehearsals(draft, subjects).get(str(draft.accelerator))
     if found is None:
         return None, ()
     if not found.misfit or not is_asked_for(draft):

@@ -13,6 +13,7 @@ from kinetic_flows.core.rehearsal_amounts import of_memory
 from kinetic_flows.core.rehearsals import Buffer, RehearsalRecord, StepReport, TargetReport
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.plans.planned_rehearsal import PlannedRehearsal
+from kinetic_flows.platforms.image_sources import ImageSource, OwnImage
 
 Subject = Literal["this", "older code", "other packages"]
 """What a rehearsal was made of, seen from a call: the same code and packages, or others."""
@@ -91,27 +92,41 @@ class Rehearsed:
         )
 
 
-def rehearsed_on(
-    records: Iterable[RehearsalRecord], accelerator: str, code: str, packages: str | None
-) -> Rehearsed | None:
+@dataclass(frozen=True, kw_only=True)
+class Subjects:
+    """What a call would be rehearsed of on an accelerator.
+
+    Attributes:
+        accelerator: The accelerator's name, without how its nodes are bought.
+        devices: How many devices it has.
+        code: Digest of the code, as `plans.rehearsal.code_digest` gives it.
+        packages: What tells its packages from others, as `packages_of` gives it; None where that
+            is not known, which tells none from others.
+    """
+
+    accelerator: str
+    devices: int
+    code: str
+    packages: str | None
+
+
+def rehearsed_on(records: Iterable[RehearsalRecord], asked: Subjects) -> Rehearsed | None:
     """Return what rehearsals say of a call on an accelerator: one of it, else the newest other.
 
     Args:
         records: The function's rehearsals, newest first.
-        accelerator: The accelerator's canonical name.
-        code: Digest of the code, as `plans.rehearsal.code_digest` gives it.
-        packages: Digest of the packages, as `packages_digest` gives it; None where that is not
-            known, which tells none from others.
+        asked: The call on it.
 
     Returns:
         None where it was never rehearsed.
     """
     found: list[Rehearsed] = []
     for record in records:
-        report = record.of(accelerator)
-        if report is None:
+        report = record.of(asked.accelerator)
+        # Of more slices or nodes an accelerator has the same name.
+        if report is None or report.devices not in (0, asked.devices):
             continue
-        subject = _subject(record, accelerator, code, packages)
+        subject = _subject(record, asked)
         told = Rehearsed(
             report=report,
             made_at=record.made_at,
@@ -134,6 +149,18 @@ def packages_digest(lock: Lock) -> str:
     """
     packages = sorted((item.name, item.version) for item in lock.packages)
     return sha256_hex(canonical_json({"packages": packages, "python": lock.target.python}))
+
+
+def packages_of(image: ImageSource, lock: Lock | None) -> str | None:
+    """Return what tells a run's packages from others; None where nobody has looked.
+
+    Args:
+        image: Where its image comes from; one of the person's own has its name for all of them.
+        lock: Its packages in any other.
+    """
+    if isinstance(image, OwnImage):
+        return image.reference
+    return packages_digest(lock) if lock else None
 
 
 def outcome(report: TargetReport) -> str:
@@ -169,11 +196,11 @@ def largest_in_words(buffers: Sequence[Buffer]) -> str:
     return f"{size} {for_line(first.shape)}{made}{at}"
 
 
-def _subject(record: RehearsalRecord, accelerator: str, code: str, packages: str | None) -> Subject:
-    if record.code_sha256 != code:
+def _subject(record: RehearsalRecord, asked: Subjects) -> Subject:
+    if record.code_sha256 != asked.code:
         return "older code"
-    of = record.environments.get(accelerator)
-    return "this" if packages is None or of == packages else "other packages"
+    packages = record.environments.get(asked.accelerator)
+    return "this" if asked.packages in (None, packages) else "other packages"
 
 
 def _smallest(record: RehearsalRecord) -> str | None:

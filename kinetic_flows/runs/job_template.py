@@ -54,6 +54,8 @@ class Prepared:
             empty where there is one.
         debug: How they wait for a debugger; None: not at all.
         left_out: Which accelerators of the list they cannot go on, and why, a sentence each.
+        rehearsed_packages: Tells their packages from others, for a function that has a rehearsal;
+            None where that is not known.
     """
 
     image: ResolvedImage
@@ -68,6 +70,7 @@ class Prepared:
     candidates: tuple[PreparedCandidate, ...] = ()
     debug: DebugSpec | None = None
     left_out: tuple[str, ...] = ()
+    rehearsed_packages: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -14,6 +14,7 @@ from kinetic_flows.plans.past import PastRuns
 from kinetic_flows.plans.plan import CodeSummary, RunPlan
 from kinetic_flows.plans.planned_cost import PlannedCost
 from kinetic_flows.plans.planned_list import PlannedCandidate, PlannedList, tried_in_words
+from kinetic_flows.plans.planned_rehearsal import PlannedRehearsal
 
 TPU, GPU, CPU = (
     PlannedCandidate(
@@ -90,6 +91,27 @@ def test_a_plan_of_a_list_says_how_it_is_tried_and_what_each_accelerator_is() ->
         "\n"
     ) in told
     assert "median of the last 3" not in told, "how long it took depends on what it runs on"
+
+
+def test_the_last_rehearsal_is_told_of_each_accelerator_and_before_what_it_costs() -> None:
+    rehearsed = PlannedRehearsal(
+        made_at=datetime.now(UTC) - timedelta(hours=2, minutes=1),
+        outcome=": fits, 12.30 of 31.25 GiB a device",
+        document={"fits": True},
+    )
+    row = "2h ago: fits, 12.30 of 31.25 GiB a device"
+    on_one = replace(ON_ONE, rehearsed=rehearsed, cost=COST)
+    lines = [line.strip() for line in on_one.explain().splitlines()]
+    assert lines.count(f"rehearsed  {row}") == 1
+    assert on_one.explain().index(row) < on_one.explain().index("an hour")
+    assert on_one.to_json()["rehearsed"] == {"fits": True}
+    assert ON_ONE.to_json()["rehearsed"] is None
+
+    choice = replace(CHOICE, candidates=(TPU, replace(GPU, rehearsed=rehearsed), CPU))
+    of_list = replace(PLAN, rehearsed=rehearsed, choice=choice)
+    assert of_list.explain().count(row) == 1
+    told = of_list.to_json()["choice"]["candidates"]
+    assert [each["rehearsed"] for each in told] == [None, {"fits": True}, None]
 
 
 def test_one_image_for_all_of_a_list_is_told_once() -> None:

@@ -154,6 +154,14 @@ def test_what_nobody_knows_is_left_out_and_an_environment_here_is_no_link() -> N
     assert "| image | `cpu-0123456789ab` (bundled) |" in described.markdown().splitlines()
 
 
+def test_the_last_rehearsal_stands_by_what_it_was_of() -> None:
+    told = {"tpu-v6e-8": "2h ago: fits, 12.30 of 31.25 GiB a device"}
+    one = replace(DESCRIBED, rehearsed=told).markdown()
+    assert "| rehearsed | 2h ago: fits, 12.30 of 31.25 GiB a device |\n" in one
+    several = replace(DESCRIBED, rehearsed=told, others={"cpu": "CPU only"}).markdown()
+    assert "| rehearsed | 2h ago: fits, 12.30 of 31.25 GiB a device on `tpu-v6e-8` |" in several
+
+
 def test_long_things_are_shortened() -> None:
     many = replace(
         DESCRIBED,
