@@ -31,6 +31,7 @@ from .sampler import Sampler
 from .stores import BucketStore, DirectoryStore
 
 if TYPE_CHECKING:
+    from .compile_cache import CompileCache
     from .debugging import DebuggerWatch
     from .idle import IdleWatch
     from .spending import Spending
@@ -96,6 +97,7 @@ class Surroundings(NamedTuple):
         interrupts: What asks for a stop.
         spending: Counts what the run costs; None where that has no limit.
         sampler: Reads what they use.
+        compiled: Keeps the programs that are compiled for them; None where nobody does.
     """
 
     entrance: Entrance
@@ -107,6 +109,7 @@ class Surroundings(NamedTuple):
     interrupts: Interrupts
     sampler: Sampler
     spending: Spending | None = None
+    compiled: CompileCache | None = None
 
 
 class Calls:
@@ -142,6 +145,9 @@ class Calls:
         try:
             return self._run()
         finally:
+            # First, as what it says of them is stored with the readings.
+            if self._around.compiled:
+                self._around.compiled.end()
             self._around.sampler.end()
 
     def _run(self) -> Ending:
@@ -179,11 +185,15 @@ class Calls:
         self._await_debugger(worker, directory)
         idle = self._idle_watch()
         around.sampler.begin()
+        if around.compiled:
+            around.compiled.begin()
         around.sampler.watch(idle.note if idle else None)
         stuck = self._stuck_watch(door)
         self._watch(worker, idle, directory)
         if stuck is not None:
             stuck.end()
+        if around.compiled and around.interrupts.is_terminated:
+            around.compiled.hurry()
         is_late = worker.exit_code is None and not around.interrupts.is_stopping
         # A call that was over in time counts, whatever still ran.
         is_late = is_late and read_outcome(directory) is None

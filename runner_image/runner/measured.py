@@ -68,15 +68,21 @@ def _row(reading: Reading) -> list[Any]:
     return [*(getattr(reading, name) for name in COLUMNS), chips]
 
 
-def told(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document with what it says in words, and as a picture."""
+def told(document: Mapping[str, Any], also: str = "") -> dict[str, Any]:
+    """Return a document with what it says in words, and as a picture.
+
+    Args:
+        document: What `document_of` has returned.
+        also: Something else that is said of the run; empty for nothing.
+    """
     from .picture import draw
     from .use_words import words_of
 
     readings, kind, cpus = readings_of(document), document["chip_kind"], document["cpus"]
+    words = words_of(readings, chip_kind=kind, cpus=cpus)
     return {
         **document,
-        "words": words_of(readings, chip_kind=kind, cpus=cpus),
+        "words": [*words, *([also] if also else [])],
         "picture": draw(readings, chip_kind=kind, cpus=cpus),
     }
 

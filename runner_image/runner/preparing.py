@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .contract import places_of
 from .devices import DeviceCheck, package_places
@@ -20,6 +20,9 @@ from .phases import Phases
 from .prefect_api import PrefectApi
 from .reporter import Reporter, SilentReporter
 from .stores import BucketStore, DirectoryStore
+
+if TYPE_CHECKING:
+    from .compile_cache import CompileCache
 
 
 class Start(NamedTuple):
@@ -66,11 +69,13 @@ class Prepared(NamedTuple):
         task: What it is told.
         environ: Its environment.
         handed: What it is told of secrets, which stands in no file.
+        compiled: Compiled programs; None for a run that keeps none.
     """
 
     task: Mapping[str, Any]
     environ: Mapping[str, str]
     handed: Mapping[str, Any]
+    compiled: CompileCache | None
 
 
 def is_flow(job: Mapping[str, Any]) -> bool:
@@ -88,6 +93,7 @@ def prepare(start: Start) -> Prepared:
     job = start.job
     check_python(job["python"])
     handed = _open_secrets(start)
+    compiled = _bring_compiled(start, handed)
     devices = DeviceCheck(start.environ)
     phases = Phases()
     parameters = _parameters(start)
@@ -122,16 +128,18 @@ def prepare(start: Start) -> Prepared:
         "profile": start.job.get("profile", False),
     }
     devices.finish(package_places(brought))
-    environ = {**start.environ, **packages.variables}
+    environ = {**start.environ, **packages.variables, **(compiled.variables if compiled else {})}
     task = {
         "parent": os.getpid(),
         "name": job["name"],
         "variables": _variables(start, environ, outputs),
         "flow_run_id": (job["prefect"] or {}).get("flow_run_id"),
         "is_flow": start.is_flow,
+        "compiled": compiled.told if compiled else None,
         **brought,
     }
-    return Prepared(task, environment_of_function(environ, job, is_flow=start.is_flow), handed)
+    own = environment_of_function(environ, job, is_flow=start.is_flow)
+    return Prepared(task, own, handed, compiled)
 
 
 class _Packages(NamedTuple):
@@ -154,6 +162,16 @@ def _open_secrets(start: Start) -> dict[str, Any]:
     masked = masked_values(start.job, secrets)
     start.output.mask(masked)
     return {"variables": secrets, "masked": masked}
+
+
+def _bring_compiled(start: Start, handed: Mapping[str, Any]) -> CompileCache | None:
+    """Have compiled programs brought here from now on; nothing waits for them before JAX does."""
+    # Jobs that were written by earlier clients do not say.
+    if not start.job.get("compile_cache"):
+        return None
+    from .compile_cache import compile_cache_of
+
+    return compile_cache_of(start, handed)
 
 
 def _bring_code(start: Start, workspace: str, phases: Phases) -> str | None:

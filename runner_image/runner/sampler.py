@@ -78,6 +78,8 @@ class Sampler:
         self._next_store = 0
         self._last_stored = 0.0
         self._earlier: list[Reading] | None = None
+        self.also: Callable[[], str] = str
+        """Returns what else is said of the run, in words; empty for nothing."""
 
     def begin(self) -> None:
         """Begin to read, as the function is about to be called; once is enough."""
@@ -129,7 +131,9 @@ class Sampler:
         """Return what was used as a section of the run's page; empty where that is nothing."""
         from .measured import as_markdown, told
 
-        return as_markdown(told(self.document()), self._start.job["hosts"])
+        also = self.also()
+        shown = as_markdown(told(self.document(), also), self._start.job["hosts"])
+        return shown or (f"- {also}" if also else "")
 
     def end(self) -> None:
         """Read no more; what is known is stored meanwhile."""
@@ -216,7 +220,8 @@ class Sampler:
         with suppress(Fault, OSError, ValueError):
             if self._earlier is None:
                 self._take_earlier(history)
-            data = json.dumps(told(self.document(ended=ended)), separators=(",", ":"))
+            document = told(self.document(ended=ended), self.also())
+            data = json.dumps(document, separators=(",", ":"))
             self._start.store.put(self._name, data.encode())
 
     def _take_earlier(self, history: History) -> None:

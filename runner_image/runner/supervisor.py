@@ -245,8 +245,10 @@ class Supervisor:
             reporter=self._reporter,
             api=api_of(self._job, self._environ),
         )
-        task, environ, handed = prepare(start)
+        task, environ, handed, compiled = prepare(start)
         sampler = sampler_of(start, environ, handed, metrics_object(self._starts, self._host))
+        if compiled:
+            sampler.also = compiled.sentence
         around = Surroundings(
             entrance=self._entrance,
             scratch=self._scratch,
@@ -257,6 +259,7 @@ class Supervisor:
             interrupts=self._interrupts,
             spending=self._spending,
             sampler=sampler,
+            compiled=compiled,
         )
         self._interrupts.hold()
         self._page.course.call()

@@ -178,6 +178,10 @@ def _settle_in(task: Mapping[str, Any], secrets: Mapping[str, str]) -> None:
     _set_path(task)
     choose_keras_backend(os.environ)
     complete_jax_calls(os.environ)
+    if task["compiled"]:
+        from .compile_watch import watch_jax
+
+        watch_jax(task["compiled"])
     place = os.path.join(task["workspace"], task["working_directory"])
     os.makedirs(place, exist_ok=True)
     os.chdir(place)
