@@ -56,13 +56,13 @@ def summed(objects: Iterable[ObjectInfo]) -> list[Programs]:
         objects: Objects, in the order of their names.
     """
     found = []
-    for (environment, accelerator), each in groupby(objects, key=_of):
+    for (environment, accelerator), each in groupby(objects, key=lambda info: _parts(info)[:2]):
         some = list(each)
         found.append(
             Programs(
                 environment=environment,
                 accelerator=accelerator,
-                hosts=len({info.name.rpartition("/")[0] for info in some}),
+                hosts=len({_parts(info)[2] for info in some}),
                 programs=len(some),
                 size_bytes=size_of(some),
                 last_used=max(info.updated for info in some),
@@ -109,7 +109,6 @@ def size_of(objects: Iterable[ObjectInfo]) -> int:
     return sum(info.size_bytes for info in objects)
 
 
-def _of(info: ObjectInfo) -> tuple[str, str]:
-    """Return the environment and the accelerator in an object's name."""
-    environment, _, rest = info.name.removeprefix(COMPILE_CACHE).partition("/")
-    return environment, rest.partition("/")[0]
+def _parts(info: ObjectInfo) -> list[str]:
+    """Return the environment, the accelerator, the host and the program in an object's name."""
+    return info.name.removeprefix(COMPILE_CACHE).split("/", 3)

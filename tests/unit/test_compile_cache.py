@@ -145,7 +145,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
         ("aa/tpu-v6e-8-2x4/0/jit_step-1-cache", 1, 300),
         ("aa/tpu-v6e-8-2x4/1/jit_step-1-cache", 3, 300),
         ("aa/tpu-v6e-8-2x4/0/jit_init-2-cache", 40, 300),
-        ("bb/l4/0/jit_step-3-cache", 20, 1000),
+        ("bb/l4/0/xla_gpu_per_fusion_autotune_cache_dir/tried", 20, 1000),
     ):
         made.put_if_absent(f"compile-cache/{name}", b"x" * size)
         moment = (NOW - timedelta(days=days)).timestamp()
@@ -212,7 +212,7 @@ def test_the_least_recently_used_go_first_until_the_rest_has_the_size(
         "aa/tpu-v6e-8-2x4/0/jit_step-1-cache": "1",
         "aa/tpu-v6e-8-2x4/1/jit_step-1-cache": "2",
         "aa/tpu-v6e-8-2x4/0/jit_init-2-cache": "3",
-        "bb/l4/0/jit_step-3-cache": "4",
+        "bb/l4/0/xla_gpu_per_fusion_autotune_cache_dir/tried": "4",
     }
     assert command("cache", "prune", "--max-size", size, "--yes") == 0
     assert {numbered[name] for name in left(store)} == names
