@@ -19,7 +19,7 @@ def memory(size_bytes: float | None) -> str:
     while size >= 1024 and power < len(_BINARY) - 1:
         size, power = size / 1024, power + 1
     sign = "-" if size_bytes < 0 else ""
-    return f"{sign}{size:.{_DECIMALS if power else 0}f} {_BINARY[power]}"
+    return f"{sign}{size:,.{_DECIMALS if power else 0}f} {_BINARY[power]}"
 
 
 def of_memory(needed_bytes: int | None, available_bytes: int | None) -> str:

@@ -45,7 +45,7 @@ _VERDICTS: dict[Verdict, str] = {
     "exceeds": "does not fit",
     "failed": "does not compile",
 }
-_BOUNDS: dict[Resource, str] = {"compute": "computing", "memory": "memory", "links": "links"}
+_BOUNDS: dict[Resource, str] = {"compute": "compute", "memory": "memory", "links": "links"}
 
 Rows = list[tuple[str, ...]]
 
@@ -77,18 +77,20 @@ def table_text(record: RehearsalRecord) -> str:
     """Return a rehearsal as text: its tables, what stands out, and what follows."""
     parts = [f"{title}\n{_aligned(rows)}" for title, rows in tables(record)]
     for report in _detailed(record):
-        parts.extend("\n".join(lines) for lines in _details(report))
-    parts.extend("\n".join(lines) for lines in _problems(record))
+        parts.extend(f"{for_line(title)}\n{_aligned(rows)}" for title, rows in _details(report))
+    for report in record.reports:
+        parts.extend("\n".join(lines) for lines in _problem_lines(report))
     parts.append("\n".join(conclusion(record)))
     return "\n\n".join(parts)
 
 
 def table_markdown(record: RehearsalRecord) -> str:
     """Return a rehearsal as Markdown, for artifacts and notebooks."""
-    parts = [f"**{title}**\n\n{_markdown_table(rows)}" for title, rows in tables(record)]
-    for report in _detailed(record):
-        parts.extend(_markdown_list(lines) for lines in _details(report))
-    parts.extend(_markdown_list(lines) for lines in _problems(record))
+    shown = [*tables(record), *(each for found in _detailed(record) for each in _details(found))]
+    parts = [f"**{markdown.text(title)}**\n\n{_markdown_table(rows)}" for title, rows in shown]
+    for title, lines in (each for report in record.reports for each in _problem(report)):
+        listed = "\n".join(f"- {markdown.text(line)}" for line in lines)
+        parts.append(f"**{markdown.text(title)}**\n\n{listed}")
     parts.append("\n\n".join(markdown.text(line) for line in conclusion(record)))
     return "\n\n".join(parts)
 
@@ -177,8 +179,10 @@ def report_lines(report: TargetReport) -> list[str]:
         bound = bound_of(step, report.accelerator)
         if bound:
             lines.append(f"{for_line(step.name)} {bound_in_words(bound)}")
-    for group in (*_details(report), *_problem(report)):
-        lines.extend(group)
+    for title, rows in _details(report):
+        lines += [for_line(title), *_aligned(rows).splitlines()]
+    for problem in _problem_lines(report):
+        lines += problem
     return lines
 
 
@@ -255,11 +259,6 @@ def _markdown_table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 
 
-def _markdown_list(lines: Sequence[str]) -> str:
-    head, *rest = (markdown.text(line) for line in lines)
-    return "\n".join([f"**{head}**", "", *(f"- {line.strip()}" for line in rest)])
-
-
 # What stands out
 
 
@@ -269,48 +268,53 @@ def _detailed(record: RehearsalRecord) -> list[TargetReport]:
     return [each for each in record.reports if not each.fits or each.accelerator == smallest]
 
 
-def _details(report: TargetReport) -> Iterator[list[str]]:
-    """Return the largest buffers and the collectives of each step, below a title each."""
-    name = for_line(report.accelerator)
+def _details(report: TargetReport) -> Iterator[tuple[str, Rows]]:
+    """Return the largest buffers and the collectives of each step, with a title each."""
     for step in report.steps:
-        what = f"{for_line(step.name)} on {name}"
+        what = f"{step.name} on {report.accelerator}"
         if step.buffers:
-            rows = [_buffer_row(each) for each in step.buffers[:SHOWN_BUFFERS]]
-            yield [f"Largest buffers of {what}", *_aligned(rows).splitlines()]
+            head = ("size", "shape", "kind", "made by", "from")
+            largest = [_buffer_row(each) for each in step.buffers[:SHOWN_BUFFERS]]
+            yield f"Largest buffers of {what}", [head, *largest]
         if step.collectives:
-            rows = [
-                (each.operation, f"{each.count} of them", memory(each.size_bytes))
+            counts: Rows = [
+                (each.operation, str(each.count), memory(each.size_bytes))
                 for each in step.collectives
             ]
-            yield [f"Collectives of {what}", *_aligned(rows).splitlines()]
+            yield f"Collectives of {what}", [("operation", "times", "bytes"), *counts]
 
 
 def _buffer_row(buffer: Buffer) -> tuple[str, ...]:
-    return (memory(buffer.size_bytes), buffer.shape, buffer.kind, buffer.operation, buffer.source)
+    return (
+        memory(buffer.size_bytes),
+        buffer.shape,
+        buffer.kind,
+        buffer.operation or UNKNOWN,
+        buffer.source or UNKNOWN,
+    )
 
 
-def _problems(record: RehearsalRecord) -> Iterator[list[str]]:
-    for report in record.reports:
-        yield from _problem(report)
+def _problem_lines(report: TargetReport) -> Iterator[list[str]]:
+    for title, lines in _problem(report):
+        yield [for_line(title), *(f"  {for_line(line)}" for line in lines)]
 
 
-def _problem(report: TargetReport) -> Iterator[list[str]]:
-    """Return what is wrong and what to do about it, below a title each."""
-    name = for_line(report.accelerator)
+def _problem(report: TargetReport) -> Iterator[tuple[str, list[str]]]:
+    """Return what is wrong and what to do about it, with a title each."""
+    name = report.accelerator
     if report.message:
-        yield [f"Of {name} nothing is known", *_indented(report.message, report.hint)]
+        yield f"Of {name} nothing is known", _lines(report.message, report.hint)
     for step in report.steps:
         if step.message:
-            verdict = _VERDICTS[step.verdict]
-            title = f"{for_line(step.name)} on {name} {verdict}"
-            yield [title, *_indented(step.message, step.hint)]
+            title = f"{step.name} on {name} {_VERDICTS[step.verdict]}"
+            yield title, _lines(step.message, step.hint)
     for warning in report.warnings:
-        yield [f"Note on {name}", *_indented(warning, "")]
+        yield f"Note on {name}", _lines(warning, "")
 
 
-def _indented(message: str, hint: str) -> list[str]:
-    lines = [for_line(line) for line in message.strip().splitlines() if line.strip()]
-    return [f"  {line}" for line in (*lines, *([f"hint: {for_line(hint)}"] if hint else []))]
+def _lines(message: str, hint: str) -> list[str]:
+    lines = [line.rstrip() for line in message.strip().splitlines() if line.strip()]
+    return [*lines, *([f"hint: {hint}"] if hint else [])]
 
 
 def _first_line(message: str) -> str:

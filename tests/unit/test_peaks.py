@@ -11,6 +11,7 @@ from kinetic_flows.core.accelerators.peaks import PEAKS, UNKNOWN, peak_of
 from kinetic_flows.core.accelerators.registry import GPUS, TPUS
 from kinetic_flows.core.rehearsals import Collective, StepReport
 from kinetic_flows.core.roofline import Roofline, roofline
+from kinetic_flows.plans.rehearsal import target_for
 
 
 def _bound(name: str, **figures: Any) -> Roofline:
@@ -36,6 +37,13 @@ def test_every_generation_of_tpu_has_its_page_operations_and_memory() -> None:
 @pytest.mark.parametrize("name", ["p4", "p100", "rtx-pro-6000", "cpu"])
 def test_what_no_page_says_is_not_known(name: str) -> None:
     assert peak_of(parse_accelerator(name)) == UNKNOWN
+
+
+def test_chips_are_as_many_devices_as_a_rehearsal_has() -> None:
+    for accelerator in list_accelerators():
+        if accelerator.category != "cpu":
+            devices = target_for(accelerator).devices
+            assert devices == accelerator.count * peak_of(accelerator).devices
 
 
 def test_step_that_computes_long_uses_all_of_a_chip_at_most() -> None:

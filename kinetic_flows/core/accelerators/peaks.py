@@ -79,14 +79,12 @@ def _gpu(page: str, *, tflops: float | None, memory_gb: float | None) -> Peak:
 
 
 _V3 = _tpu("v3", tflops=123, memory_gb=900, devices=2)
-# Hosts that have a v4 make one device of a chip; the compiler without them makes two.
-_V4 = _tpu("v4", tflops=275, memory_gb=1200, devices=2)
 _HOPPER_TFLOPS = 989.5
 
 PEAKS: Mapping[str, Peak] = {
     "tpu-v3-device": _V3,
     "tpu-v3-slice": _V3,
-    "tpu-v4-podslice": _V4,
+    "tpu-v4-podslice": _tpu("v4", tflops=275, memory_gb=1200),
     "tpu-v5-lite-podslice": _tpu("v5e", tflops=197, memory_gb=819, links_gb=400),
     "tpu-v5p-slice": _tpu("v5p", tflops=459, memory_gb=2765, links_gb=1200),
     "tpu-v6e-slice": _tpu("v6e", tflops=918, memory_gb=1640, links_gb=800),
