@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from textwrap import dedent
@@ -58,7 +59,9 @@ def test_calls_and_submissions_keep_the_functions_signature_and_type(tmp_path: P
     program = tmp_path / "program.py"
     program.write_text(dedent(PROGRAM))
     # The cache is that of `./dev check`, which knows the product already.
-    output, _, _ = api.run(["--config-file", str(ROOT / "pyproject.toml"), str(program)])
+    cache = ROOT / ".mypy_cache" / Path(sys.prefix).name
+    config = ROOT / "pyproject.toml"
+    output, _, _ = api.run(["--config-file", str(config), "--cache-dir", str(cache), str(program)])
     shown = [line.partition(": ")[2] for line in output.splitlines()]
     revealed = [line for line in shown if line.startswith("note: Revealed type")]
     assert [line.rpartition(" is ")[2].strip('"') for line in revealed] == [
