@@ -135,6 +135,16 @@ class Platform(Protocol):
         """
         ...
 
+    def accelerator_image(self, asked: ImageOptions, accelerator: Accelerator) -> ImageSource:
+        """Return where the image comes from that runs on an accelerator have on a cluster.
+
+        It is asked where nothing is to run on the accelerator itself.
+
+        Raises:
+            KineticError: An image of that kind, or for the accelerator, is not to be had here.
+        """
+        ...
+
     def notices(self, accelerator: Accelerator, mode: ImageMode) -> Notices:
         """Return what the person should know about running this here."""
         ...

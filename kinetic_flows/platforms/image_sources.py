@@ -179,6 +179,26 @@ class ProjectImage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LockedImage(ProjectImage):
+    """A virtual environment that holds packages which were locked before, wherever that was.
+
+    Attributes:
+        lock: The packages.
+        locked: What the environment contains, and its identity.
+    """
+
+    lock: Lock
+    locked: EnvironmentSpec
+
+    def decide(self, ask: ImageQuestions) -> DecidedProjectImage:
+        """Look for the environment."""
+        request = self.request(self.locked)
+        return DecidedProjectImage(
+            request=request, image=ask.resolve(request), lock=self.lock, environment=self.locked
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class BaseImage:
     """A base image as it is, beside which the runner has the project's packages.
 

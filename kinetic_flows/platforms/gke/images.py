@@ -15,7 +15,7 @@ from kinetic_flows.core.errors import AcceleratorError
 from kinetic_flows.core.image_reference import CUSTOM, PREBUILT
 from kinetic_flows.core.image_registry import ImageRegistry, ResolvedImage
 from kinetic_flows.core.settings.cloud import CloudSettings
-from kinetic_flows.dependencies.targets import Target, cloud_target, lean_target
+from kinetic_flows.dependencies.targets import Target
 from kinetic_flows.images.base_lookup import (
     BUILD_YOUR_OWN,
     USE_BUNDLED,
@@ -25,12 +25,12 @@ from kinetic_flows.images.base_lookup import (
 )
 from kinetic_flows.images.bases import (
     BaseInputs,
-    lean_inputs,
     project_recipe,
     read_base_inputs,
 )
 from kinetic_flows.images.inspection import ImageRequirements
 from kinetic_flows.images.tags import packages_image, project_image
+from kinetic_flows.platforms.accelerator_targets import accelerator_target
 from kinetic_flows.platforms.base import ImageOptions
 from kinetic_flows.platforms.image_sources import BaseImage, ImageSource, OwnImage, ProjectImage
 
@@ -66,7 +66,7 @@ class ClusterImages:
         _require_amd64(accelerator)
         inputs = self.bases(accelerator.category, self.python)
         if asked.mode == PREBUILT:
-            target = _target(inputs, accelerator, asked.framework)
+            target = accelerator_target(inputs, accelerator, asked.framework)
             return BaseImage(
                 target=target,
                 wanted=self._wanted_base(target),
@@ -74,7 +74,7 @@ class ClusterImages:
                 ship_wheels=asked.ship_wheels,
                 prebuilt=self.cloud.prebuilt,
             )
-        target = _target(inputs, accelerator, asked.framework, template=project_recipe())
+        target = accelerator_target(inputs, accelerator, asked.framework, template=project_recipe())
         # A base is identified by its inputs, unless a repository of bases is configured.
         base = self._configured_base(target)
         return ProjectImage(
@@ -126,24 +126,3 @@ def _require_amd64(accelerator: Accelerator) -> None:
             hint="choose an accelerator whose nodes are x86-64 (kinetic accelerators), or give "
             f"an {accelerator.architecture} image of your own as container_image=",
         )
-
-
-def _target(
-    inputs: BaseInputs, accelerator: Accelerator, framework: str | None, template: str = ""
-) -> Target:
-    """Return what is locked for: the base that was asked for, or what the packages decide."""
-    with_jax = cloud_target(
-        inputs.category,
-        inputs.python,
-        base_lock=inputs.lock,
-        base_identity=str(inputs.identity),
-        template=template,
-        needs=accelerator.runtime,
-    )
-    if not inputs.is_shipped:
-        with_jax = replace(with_jax, made_base_lock=inputs.lock)
-    lean = lean_inputs(inputs)
-    without = lean_target(with_jax, base_lock=lean.lock, base_identity=str(lean.identity))
-    if framework == "none":
-        return without
-    return replace(with_jax, otherwise=without) if framework is None else with_jax

@@ -32,9 +32,9 @@ from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.output_files import OutputSource
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.core.volumes import Volume
-from kinetic_flows.dependencies.base_locks import make_base_lock
 from kinetic_flows.dependencies.locking import Locker
-from kinetic_flows.images.bases import BaseInputs, base_pythons, read_base_inputs
+from kinetic_flows.images.bases import BaseInputs
+from kinetic_flows.platforms.accelerator_targets import base_inputs
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
 from kinetic_flows.platforms.gke.buckets import open_bucket
 from kinetic_flows.platforms.gke.console import run_pages
@@ -137,15 +137,16 @@ class GoogleCloudPlatform:
         images = ClusterImages(cloud=self._cloud, registry=self.registry, bases=self._base_inputs)
         return images.source(asked, accelerator)
 
+    def accelerator_image(self, asked: ImageOptions, accelerator: Accelerator) -> ImageSource:
+        """Return the same: runs on accelerators have it."""
+        return self.image_source(asked, accelerator)
+
     def _base_inputs(self, category: Category, python: str) -> BaseInputs:
         """Return the inputs of a base image, made here for a Python that none come for."""
-        if python in base_pythons():
-            return read_base_inputs(category, python)
         locker = Locker(
             store=self.store, home=self._home, environ=self._environ, trust=self.store_trust
         )
-        made = make_base_lock(category, python, locker)
-        return read_base_inputs(category, python, made.text)
+        return base_inputs(category, python, locker)
 
     def notices(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,8 +20,11 @@ from kinetic_flows.core.lazy import LazyModule
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings
 from kinetic_flows.core.volumes import CLAIM, Volume
+from kinetic_flows.dependencies.locking import Locker
 from kinetic_flows.dependencies.targets import local_target
+from kinetic_flows.images.bases import project_recipe
 from kinetic_flows.images.tags import local_image_reference
+from kinetic_flows.platforms.accelerator_targets import accelerator_target, base_inputs
 from kinetic_flows.platforms.base import ImageOptions, JobRequest, Notices
 from kinetic_flows.platforms.image_sources import ImageSource, ProjectImage
 from kinetic_flows.platforms.local.client_side import DATA_CACHE_VARIABLE
@@ -118,19 +122,22 @@ class LocalPlatform:
     def image_source(self, asked: ImageOptions, accelerator: Accelerator) -> ImageSource:
         """Return a virtual environment of the running interpreter; an image cannot be run."""
         self._check(accelerator)
-        if asked.mode == CUSTOM:
-            raise UsageError(
-                f"container_image {asked.container_image!r} is an image, and this machine runs "
-                "none",
-                value=asked.container_image,
-                hint="configure a cluster (KINETIC_PROJECT) to use images, or drop container_image",
-            )
+        _require_no_image(asked)
         return ProjectImage(
             target=local_target(accelerator.category),
             name_of=_local_name,
             built_by="uv",
             mode=asked.mode,
         )
+
+    def accelerator_image(self, asked: ImageOptions, accelerator: Accelerator) -> ImageSource:
+        """Return a virtual environment with what the accelerator's image has on a cluster."""
+        _require_no_image(asked)
+        locker = Locker(store=self.store, home=self._home, environ=self._environ)
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        inputs = base_inputs(accelerator.category, python, locker)
+        target = accelerator_target(inputs, accelerator, asked.framework, project_recipe())
+        return ProjectImage(target=target, name_of=_local_name, built_by="uv", mode=asked.mode)
 
     def _check(self, accelerator: Accelerator) -> None:
         """Refuse to pretend that this machine is an accelerator, unless told to, or many."""
@@ -255,6 +262,16 @@ class LocalPlatform:
     def expire_runs(self, days: int) -> bool | None:  # noqa: ARG002
         """Do nothing: nothing here removes files by their age."""
         return None
+
+
+def _require_no_image(asked: ImageOptions) -> None:
+    """Refuse an image of the person's own."""
+    if asked.mode == CUSTOM:
+        raise UsageError(
+            f"container_image {asked.container_image!r} is an image, and this machine runs none",
+            value=asked.container_image,
+            hint="configure a cluster (KINETIC_PROJECT) to use images, or drop container_image",
+        )
 
 
 def _local_name(environment: EnvironmentSpec) -> str:
