@@ -14,6 +14,7 @@ from kinetic_flows.core.public_names import EARLIER_MODULES, HOMES
 
 if TYPE_CHECKING:
     from kinetic_flows.api.decorator import run as run
+    from kinetic_flows.api.rehearsal import Rehearsal as Rehearsal
     from kinetic_flows.api.remote_function import RemoteFunction as RemoteFunction
     from kinetic_flows.api.run import Run as Run
     from kinetic_flows.api.run import attach as attach
@@ -38,6 +39,7 @@ __all__ = (
     "Data",
     "DevicesMissing",
     "KineticError",
+    "Rehearsal",
     "RemoteFunction",
     "ResultError",
     "Run",

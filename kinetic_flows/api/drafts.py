@@ -104,6 +104,7 @@ def decided(
         options=watched_options.called_anew(options)[0] if _is_watched(remote) else options,
         may_lack_arguments=may_lack_arguments,
         rehearsal=remote.rehearsed,
+        bound=remote._bound,  # noqa: SLF001 - a decorated function's own
     )
     environ, progress = opening.environ, opening.progress
     settings = configure(
@@ -116,7 +117,7 @@ def decided(
     )
     platform = choose_platform(settings, environ)
     platform.require_login()
-    with _shown(progress):
+    with shown_reading(progress):
         drafted = draft_call(call, settings, platform, cwd=cwd, sys_path=sys.path, environ=environ)
     return Drafted(draft=drafted, progress=progress, environ=environ)
 
@@ -126,7 +127,7 @@ def _is_watched(remote: RemoteFunction[..., Any]) -> bool:
 
 
 @contextmanager
-def _shown(progress: Progress) -> Iterator[None]:
+def shown_reading(progress: Progress) -> Iterator[None]:
     """Show that the project is read."""
     progress.step(STEP_READ, "started")
     try:

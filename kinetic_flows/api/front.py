@@ -5,7 +5,7 @@ That import takes a second and more, so what a call does is shown from before it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,6 +26,7 @@ from kinetic_flows.core.terminal import shown_call, terminal_progress
 
 if TYPE_CHECKING:
     from kinetic_flows.api.deployment import Deployment
+    from kinetic_flows.api.rehearsal import Rehearsal
     from kinetic_flows.api.remote_function import RemoteFunction
     from kinetic_flows.api.run import Run
     from kinetic_flows.api.run_group import RunGroup
@@ -109,18 +110,33 @@ def deploy(
         return made
 
 
+def rehearse(remote: RemoteFunction[..., Any], accelerators: Sequence[str] | None) -> Rehearsal:
+    """Compile a function's steps for accelerators that are not there; see `rehearsing.rehearse`."""
+    named = names_in_words(tuple(accelerators)) if accelerators else ""
+    with _shown(remote, f"rehearsal of {_name(remote)}", "done", named or None) as opening:
+        rehearsing = _with_prefect(opening, "kinetic_flows.api.rehearsing")
+        made: Rehearsal = rehearsing.rehearse(opening, remote, accelerators)
+        return made
+
+
 @contextmanager
-def _shown(remote: RemoteFunction[..., Any], what: str, outcome: Outcome) -> Iterator[Opening]:
+def _shown(
+    remote: RemoteFunction[..., Any],
+    what: str,
+    outcome: Outcome,
+    accelerator: str | None = None,
+) -> Iterator[Opening]:
     """Show what is done within the block as a call.
 
     Args:
         remote: The function.
         what: What is called, as it is shown.
         outcome: How it ends with the block.
+        accelerator: What it runs on, in words; None for what the function says.
     """
     with usable_home(), heeded_signals():
         opening = open_call(what)
-        accelerator = _accelerator(remote, opening)
+        accelerator = accelerator or _accelerator(remote, opening)
         with shown_call(opening.progress, f"{what} on {accelerator}", outcome):
             yield opening
 
@@ -134,10 +150,15 @@ def _accelerator(remote: RemoteFunction[..., Any], opening: Opening) -> str:
 
 
 def _calls(opening: Opening) -> Any:
+    """Import what calls need of Prefect."""
+    return _with_prefect(opening, "kinetic_flows.api.calls")
+
+
+def _with_prefect(opening: Opening, module: str) -> Any:
     """Import what needs Prefect."""
     opening.progress.step(STEP_IMPORT, "started")
     try:
-        return import_module("kinetic_flows.api.calls")
+        return import_module(module)
     finally:
         opening.progress.step(STEP_IMPORT, "passed")
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kinetic_flows.core.api_boundary import at_api_boundary
 from kinetic_flows.core.errors import UsageError
+from kinetic_flows.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from kinetic_flows.api import front
+    from kinetic_flows.api.rehearsal import Rehearsal
+    from kinetic_flows.api.remote_function import RemoteFunction
+else:
+    front = LazyModule("kinetic_flows.api.front")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,3 +60,22 @@ class Rehearsed:
             )
         self.rehearsed = function
         return function
+
+    @at_api_boundary
+    def rehearse(self, accelerators: str | Sequence[str] | None = None) -> Rehearsal:
+        """Compile the function's steps for accelerators that are not there, and say if they fit.
+
+        That takes no accelerator: it compiles on this machine where the packages of the
+        accelerator can be installed (Linux on x86-64), and else on a CPU of the cluster. It is a
+        flow run of its own, `kinetic-rehearse`, which shows the table that is returned.
+
+        Args:
+            accelerators: What to compile for, by one name or several; None for what the function
+                runs on, of a list all of it.
+
+        Raises:
+            UsageError: The function has no rehearsal.
+            KineticError: It could not be made.
+        """
+        named = (accelerators,) if isinstance(accelerators, str) else accelerators
+        return front.rehearse(cast("RemoteFunction[..., Any]", self), named)

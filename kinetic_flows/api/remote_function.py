@@ -386,7 +386,8 @@ class RemoteFunction(Rehearsed, Generic[P, R]):
         # As itself, in whatever process: only what is pickled for a run is the plain function.
         if not self._bound and is_found_by_name(self, self.fn):
             return self.fn.__qualname__
-        return RemoteFunction, (self.fn, self.options, self._bound, self.rehearsed)
+        also = (self.rehearsed,) if self.rehearsed else ()
+        return RemoteFunction, (self.fn, self.options, self._bound, *also)
 
     def __repr__(self) -> str:
         return f"<RemoteFunction {self._name} on {self.options.accelerator_words}>"

@@ -258,11 +258,13 @@ class RehearsalSpec:
 
     Attributes:
         targets: What for.
+        name: What a step is called that has no name of its own: as the function it is part of.
         limit_seconds: How long each may take.
         limit_memory_bytes: How much memory each may take where it is compiled; None for three
             quarters of what there is.
     """
 
     targets: tuple[RehearsalTarget, ...]
+    name: str = ""
     limit_seconds: float = 900.0
     limit_memory_bytes: int | None = None

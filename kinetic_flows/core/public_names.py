@@ -12,6 +12,7 @@ HOMES = {
     "Data": "core.data",
     "DevicesMissing": "core.errors",
     "KineticError": "core.errors",
+    "Rehearsal": "api.rehearsal",
     "RemoteFunction": "api.remote_function",
     "ResultError": "core.errors",
     "Run": "api.run",

@@ -58,7 +58,7 @@ def choose(options: RunOptions, settings: Settings, platform: Platform) -> Choic
     """
     hosts, slices = options.hosts or 1, options.slices or 1
     names = options.accelerators_or(settings.accelerator)
-    named = (_parsed(name, platform) for name in names)
+    named = (parsed(name, platform) for name in names)
     # Several names for the same are one.
     several = tuple(dict.fromkeys(each.times(hosts=hosts, slices=slices) for each in named))
     warnings: tuple[str, ...] = ()
@@ -93,7 +93,12 @@ def image_options(options: RunOptions, settings: Settings) -> ImageOptions:
     )
 
 
-def _parsed(name: str, platform: Platform) -> Accelerator:
+def parsed(name: str, platform: Platform) -> Accelerator:
+    """Return the accelerator of a name; the cluster is asked only what the name leaves open.
+
+    Raises:
+        AcceleratorError: There is none.
+    """
     pools = platform.launcher.node_pools() if needs_node_pools(name) else None
     return parse_accelerator(name, pools=pools)
 

@@ -30,7 +30,7 @@ from kinetic_flows.core.environment import ImageMode
 from kinetic_flows.core.errors import DependencyError, UsageError
 from kinetic_flows.core.functions import flow_name
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.job_parts import OutputSpec, PackagesSpec
+from kinetic_flows.core.job_parts import OutputSpec, PackagesSpec, RehearsalSpec
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.accelerator_names import names_in_words
 from kinetic_flows.core.settings.settings import Settings
@@ -39,7 +39,7 @@ from kinetic_flows.dependencies.discovery import DependencySource, discover
 from kinetic_flows.dependencies.locking import Lock, Locker
 from kinetic_flows.dependencies.missing_imports import Shipped, describe, missing_imports
 from kinetic_flows.dependencies.targets import Target
-from kinetic_flows.plans.accelerators import choose
+from kinetic_flows.plans.accelerators import Choice, choose
 from kinetic_flows.plans.call_arguments import check_arguments, check_rehearsal
 from kinetic_flows.plans.data import data_of, open_sources
 from kinetic_flows.plans.image_notices import image_notices
@@ -61,6 +61,7 @@ class Call:
         options: How it is to run.
         may_lack_arguments: Whether it is only planned, so that any argument may be missing.
         rehearsal: What names the steps that the function compiles; None for nothing.
+        bound: Arguments that come first in every call of the function: the instance of a method.
     """
 
     function: Callable[..., Any]
@@ -69,6 +70,7 @@ class Call:
     options: RunOptions
     may_lack_arguments: bool = False
     rehearsal: Callable[..., Any] | None = None
+    bound: tuple[Any, ...] = ()
 
     @property
     def name(self) -> str:
@@ -102,6 +104,7 @@ class Draft:
         candidates: All accelerators that its run may go on, in the order of preference; empty
             where there is one.
         left_out: Which accelerators of the list it cannot go on, and why, a sentence each.
+        compiles_for: What its function, a rehearsal, is compiled for; None for any other.
     """
 
     call: Call
@@ -124,6 +127,7 @@ class Draft:
     origin: OriginReader | None = None
     candidates: tuple[Accelerator, ...] = ()
     left_out: tuple[str, ...] = ()
+    compiles_for: RehearsalSpec | None = None
 
     @property
     def runs_on(self) -> str:
@@ -173,6 +177,7 @@ def draft_call(
     cwd: Path,
     sys_path: Sequence[str],
     environ: Mapping[str, str],
+    choice: Choice | None = None,
 ) -> Draft:
     """Decide what can be decided about a call before its dependencies are locked.
 
@@ -183,6 +188,7 @@ def draft_call(
         cwd: The working directory.
         sys_path: This process's `sys.path`.
         environ: Variables to take along.
+        choice: What it runs on, and where its image comes from; None for what its options say.
 
     Raises:
         TypeError: The arguments do not fit the function's signature.
@@ -191,7 +197,7 @@ def draft_call(
     begun = time.monotonic()
     check_arguments(call)
     check_rehearsal(call)
-    choice = choose(call.options, settings, platform)
+    choice = choice or choose(call.options, settings, platform)
     image = choice.image
     output = output_spec(call, settings, platform)
     secrets = call.options.secrets or {}

@@ -53,7 +53,7 @@ def target_for(accelerator: Accelerator) -> RehearsalTarget:
     per_chip = DEVICES_PER_CHIP.get(generation, 1)
     name = COMPILER_NAMES.get(generation, generation.removeprefix("tpu-"))
     return RehearsalTarget(
-        accelerator=str(accelerator),
+        accelerator=accelerator.name,
         kind="tpu",
         topology=f"{name}:{accelerator.topology}",
         devices=accelerator.count * per_chip,
@@ -69,7 +69,7 @@ def target_for(accelerator: Accelerator) -> RehearsalTarget:
 def _gpu(accelerator: Accelerator) -> RehearsalTarget:
     model, _, count = accelerator.name.rpartition("x")
     return RehearsalTarget(
-        accelerator=str(accelerator),
+        accelerator=accelerator.name,
         kind="gpu",
         topology=model if count.isdigit() and model else accelerator.name,
         devices=accelerator.count,

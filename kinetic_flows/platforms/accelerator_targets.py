@@ -1,4 +1,4 @@
-"""What packages for an accelerator are locked for, on a cluster and where its compiler runs alone."""
+"""What an accelerator's packages are locked for, on a cluster and for its compiler alone."""
 
 from __future__ import annotations
 

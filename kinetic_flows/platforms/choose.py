@@ -47,6 +47,16 @@ def choose_platform(settings: Settings, environ: Mapping[str, str]) -> Platform:
     return PLATFORMS[settings.platform]().of(settings, environ)
 
 
+def this_machine(settings: Settings, environ: Mapping[str, str]) -> Platform:
+    """Return this machine as a platform, whatever the settings choose.
+
+    Args:
+        settings: The settings in force.
+        environ: This process's variables.
+    """
+    return local.LocalPlatform(settings.home, environ, is_explicit=True)
+
+
 def title_of(platform: str) -> str:
     """Return what people call a platform; its name where it is not known."""
     known = PLATFORMS.get(platform)

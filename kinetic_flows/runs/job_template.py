@@ -154,6 +154,7 @@ def job_template(
         secrets=secret_specs(draft, session.platform, deployed=takes_parameters),
         candidate=candidate,
         compile_cache=_compile_cache(draft, prepared, session),
+        rehearsal=draft.compiles_for,
     )
 
 

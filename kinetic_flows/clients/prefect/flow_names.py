@@ -5,6 +5,7 @@ from __future__ import annotations
 PARENT_FLOW = "kinetic-run"
 GROUP_FLOW = "kinetic-map"
 DEPLOY_FLOW = "kinetic-deploy"
+REHEARSE_FLOW = "kinetic-rehearse"
 BUILD_IMAGE_FLOW = "kinetic-build-image"
 RECONCILE_FLOW = "kinetic-reconcile"
 
@@ -37,6 +38,9 @@ ENVIRONMENT_ARTIFACT = "environment"
 
 INPUTS_ARTIFACT = "inputs"
 """Key of the table of a group's inputs, states and durations."""
+
+REHEARSAL_ARTIFACT = "rehearsal"
+"""Key of the artifact that says how steps fit accelerators."""
 
 BASE_IMAGES_ARTIFACT = "base-images"
 """Key of the artifact that shows which base images were made."""
