@@ -137,9 +137,7 @@ class GoogleCloudPlatform:
         images = ClusterImages(cloud=self._cloud, registry=self.registry, bases=self._base_inputs)
         return images.source(asked, accelerator)
 
-    def accelerator_image(self, asked: ImageOptions, accelerator: Accelerator) -> ImageSource:
-        """Return the same: runs on accelerators have it."""
-        return self.image_source(asked, accelerator)
+    accelerator_image = image_source
 
     def _base_inputs(self, category: Category, python: str) -> BaseInputs:
         """Return the inputs of a base image, made here for a Python that none come for."""
