@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from kinetic_flows.core.public_names import public
-from kinetic_flows.core.rehearsal_words import smallest_that_fits, table_markdown, table_text
+from kinetic_flows.core.rehearsal_words import (
+    document,
+    smallest_that_fits,
+    table_markdown,
+    table_text,
+)
 from kinetic_flows.core.rehearsals import RehearsalRecord, TargetReport
 
 
@@ -49,8 +54,11 @@ class Rehearsal:
         return smallest_that_fits(self.record)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values, sizes in bytes of one device."""
-        return self.record.to_json()
+        """Return it as plain JSON values, sizes in bytes of one device, times in seconds.
+
+        Besides what the compilers said, that has the bounds of each step and what follows.
+        """
+        return document(self.record)
 
     def __str__(self) -> str:
         return table_text(self.record)

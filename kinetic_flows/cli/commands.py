@@ -122,6 +122,22 @@ COMMANDS: Mapping[str, Command] = {
             "kinetic plan train.py:train --json | jq .obstacles",
         ),
     ),
+    "rehearse": Command(
+        where="rehearse:rehearse",
+        group=FUNCTIONS,
+        help=(
+            "Compile a function's steps for accelerators without having any, and print whether "
+            "they fit."
+            "\n\n"
+            "The function has a rehearsal, made with `@train.rehearsal`, that says what is "
+            "compiled. Exits with 1 where nothing fits."
+        ),
+        examples=(
+            "kinetic rehearse train.py:train",
+            "kinetic rehearse train.py:train --accelerator v6e-8,tpu7x-2x2x1",
+            "kinetic rehearse train.py:train --json | jq -r .smallest_that_fits",
+        ),
+    ),
     "lock": Command(
         where="functions:lock",
         group=FUNCTIONS,
