@@ -15,7 +15,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
@@ -31,8 +31,9 @@ from .compile_files import (
     put_in,
 )
 from .compile_places import Places
+from .compile_threads import in_background, run_in_threads, widen
 from .compile_watch import programs_of
-from .contract import Fault
+from .contract import DEVICES_VARIABLE, Fault
 from .patience import ask_patiently
 from .prefect_api import TIMEOUT_SECONDS, ApiError
 from .stored_listing import Listed
@@ -61,6 +62,10 @@ FAULTS = 3
 """How many objects cannot be read before no more are asked for."""
 
 
+class _Over(Exception):
+    """The function's process has ended: nothing more is to come."""
+
+
 class CompileCache:
     """The compiled programs of one start of a run.
 
@@ -86,7 +91,7 @@ class CompileCache:
         self._is_hurried = False
         self._filled, self._ended, self._wake = (threading.Event() for _ in range(3))
         self._thread: threading.Thread | None = None
-        _in_background(self._fill)
+        in_background(self._fill)
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -101,7 +106,7 @@ class CompileCache:
     def begin(self) -> None:
         """Begin to store what is new, as the function is about to be called; once is enough."""
         if self._thread is None:
-            self._thread = _in_background(self._keep)
+            self._thread = in_background(self._keep)
 
     def hurry(self) -> None:
         """Store what is new at once: this process is to go."""
@@ -199,8 +204,8 @@ class CompileCache:
             self._made_at[name] = 0.0
             os.unlink(aside)
             return
-        except Fault:
-            self._faults += 1
+        except (Fault, _Over) as error:
+            self._faults += isinstance(error, Fault)
             os.unlink(aside)
             return
         if put_in(directory, name, aside) and whose == self._own:
@@ -208,6 +213,8 @@ class CompileCache:
 
     def _noted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         for piece in pieces:
+            if self._ended.is_set():
+                raise _Over
             self._places.tell_arriving()
             yield piece
 
@@ -218,7 +225,7 @@ class CompileCache:
             self._wake.wait(pause)
             self._wake.clear()
             is_over = self._ended.is_set()
-            if is_over:
+            if is_over and self._has_written():
                 self._filled.wait(HURRIED_SECONDS)
             if self._filled.is_set() and self._key:
                 self._store_new(is_over=is_over)
@@ -245,6 +252,10 @@ class CompileCache:
         except (Fault, OSError) as error:
             self._warn(f"compiled programs are not kept for later runs: {error}")
 
+    def _has_written(self) -> bool:
+        """Whether there is something that did not come from the store, as far as that is known."""
+        return any(each.name not in self._known for each in kept_files(self._places.directory))
+
     def _is_new(self, kept: Kept) -> bool:
         return kept.name not in self._known and kept.size_bytes <= self._max_bytes
 
@@ -257,7 +268,12 @@ class CompileCache:
         return is_used and time.time() - made_at > REFRESH_SECONDS
 
     def _put(self, kept: Kept, *, is_over: bool) -> None:
-        if self._stored >= MOST_PROGRAMS or not is_whole(kept, is_over=is_over):
+        if not is_whole(kept, is_over=is_over):
+            if is_over:
+                # JAX would find it where the run is started again here.
+                os.unlink(kept.path)
+            return
+        if self._stored >= MOST_PROGRAMS:
             return
         name, made_at = self._own + kept.name, time.time()
         head = head_of(
@@ -294,46 +310,14 @@ class CompileCache:
             self._start.output.say(message)
 
 
-def run_in_threads(pools: Iterable[tuple[int, list[Callable[[], None]]]]) -> None:
-    """Run jobs, those of each pool in so many threads; raise the first error one has raised.
-
-    This process ends without waiting for them.
-    """
-    errors: list[Exception] = []
-
-    def work(jobs: Iterator[Callable[[], None]], lock: threading.Lock) -> None:
-        while not errors:
-            with lock:
-                job = next(jobs, None)
-            if job is None:
-                return
-            try:
-                job()
-            except (Fault, OSError) as error:
-                errors.append(error)
-
-    threads = []
-    for count, jobs in pools:
-        waiting, lock = iter(jobs), threading.Lock()
-        its_work = partial(work, waiting, lock)
-        threads += [_in_background(its_work) for _ in range(min(count, len(jobs)))]
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
-def _in_background(work: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=work, name="compile-cache", daemon=True)
-    thread.start()
-    return thread
-
-
 def compile_cache_of(start: Start, handed: Mapping[str, Any]) -> CompileCache | None:
     """Return the compiled programs of a start, which come from now on.
 
     None where nobody has the key, or where the caller, or the image, has said something of JAX's
-    cache: that holds.
+    cache: that holds. None as well on GPUs of several hosts: their processes try out together what
+    is fast while they compile, so one that compiles waits without end for one that has loaded its
+    program (https://github.com/openxla/xla/issues/28959), and what was tried out at another time
+    may fit no program of today's (https://github.com/openxla/xla/issues/7716).
 
     Args:
         start: The start.
@@ -343,12 +327,15 @@ def compile_cache_of(start: Start, handed: Mapping[str, Any]) -> CompileCache | 
     has_key = bool(environ.get(KEY_VARIABLE))
     if not has_key and not (environ.get(BLOCK_VARIABLE) and start.api is not None):
         return None
+    if start.job["hosts"] > 1 and environ.get(DEVICES_VARIABLE, "").startswith("gpu:"):
+        return None
     try:
         places = Places.of(start, {**environ, **handed.get("variables", {})})
     except OSError:
         return None
     if places is None:
         return None
+    widen(start.client)
     found = CompileCache(start, places)
     start.leaving.callback(found.finish)
     return found

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterable
+from itertools import chain
 from typing import IO, Any
 
 from .contract import pieces_of
@@ -87,14 +88,15 @@ def receive(
         head += piece
         if head.count(b"\n") >= 3 or len(head) > HEAD_BYTES:
             break
-    magic, _, rest = head.partition(b"\n")
-    signed, _, rest = rest.partition(b"\n")
-    line, newline, body = rest.partition(b"\n")
-    if magic + b"\n" != ENTRY_MAGIC or not newline:
+    magic, signed, line, *_ = head[:HEAD_BYTES].split(b"\n", 3) + [b""] * 2
+    if magic + b"\n" != ENTRY_MAGIC or not line:
         raise EntryRefused
-    signature = hmac.new(bytes.fromhex(key), line + newline, hashlib.sha256)
+    signature = hmac.new(bytes.fromhex(key), line + b"\n", hashlib.sha256)
     size_bytes = 0
-    for piece in _first(body, coming):
+    # Not copied: it may be large.
+    begins = len(magic) + len(signed) + len(line) + 3
+    rest: Iterable[Any] = chain([memoryview(head)[begins:]], coming)
+    for piece in rest:
         signature.update(piece)
         target.write(piece)
         size_bytes += len(piece)
@@ -105,8 +107,3 @@ def receive(
     if told != (name, prefix_and_host, size_bytes):
         raise EntryRefused
     return header
-
-
-def _first(piece: bytes, others: Iterable[bytes]) -> Iterable[bytes]:
-    yield piece
-    yield from others

@@ -62,13 +62,15 @@ class Places(NamedTuple):
         told = os.path.join(start.lasting, "compiled-told")
         is_first = not os.path.isdir(told)
         os.makedirs(told, mode=0o700, exist_ok=True)
-        directory, variables = "", {}
-        if start.environ.get(DEVICES_VARIABLE, "").startswith("gpu:"):
+        directory = ""
+        variables: dict[str, str] = {}
+        is_on_gpu = start.environ.get(DEVICES_VARIABLE, "").startswith("gpu:")
+        if said.get(XLA_VARIABLE, "all" if is_on_gpu else "none") != "none":
             directory = _of_gpus(start, is_first=is_first)
         if not directory:
             directory = os.path.join(start.lasting, "compiled")
             os.makedirs(directory, mode=0o700, exist_ok=True)
-            variables = {XLA_VARIABLE: "none"}
+            variables[XLA_VARIABLE] = "none"
         variables |= {
             DIRECTORY_VARIABLE: directory,
             # Loading even the smallest is faster than compiling it: a hundred operations, each a

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 MODULE = "jax.monitoring"
@@ -88,7 +89,6 @@ class Listener:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._has_waited = False
-        self._file: int | None = None
 
     def on_event(self, event: str, **_more: Any) -> None:
         """Take note of an event; before the first look at what is kept, wait for that."""
@@ -104,16 +104,14 @@ class Listener:
             self._note(b"%s %.3f" % (_SAVED, seconds))
 
     def _note(self, line: bytes) -> None:
-        """Add a line; a process that was forked from this one adds its own."""
-        try:
-            if self._file is None:
-                path = os.path.join(self._directory, PROGRAMS_FILE)
-                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-                self._file = os.open(path, flags, 0o600)
-            os.write(self._file, line + b"\n")
-        except OSError:
-            # It is counted for the run's page alone, and the disk may be full.
-            return
+        """Add a line; a process that was forked from this one adds its own.
+
+        The file is opened each time: the function may close what it has not opened.
+        """
+        path = os.path.join(self._directory, PROGRAMS_FILE)
+        # It is counted for the run's page alone, and the disk may be full.
+        with suppress(OSError), open(path, "ab", buffering=0) as file:
+            file.write(line + b"\n")
 
 
 def wait_for_programs(
