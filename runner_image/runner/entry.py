@@ -1,4 +1,4 @@
-"""Where the zip archive begins: as the supervisor, or as a worker."""
+"""Where the zip archive begins: as the supervisor, a worker, or what one of them starts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def main(launch: Mapping[str, Any] | None) -> None:
-    """Be a launch's supervisor, the worker of a task, or a command beside them.
+    """Be a launch's supervisor, the worker of a task, what compiles for it, or a command beside.
 
     Args:
         launch: What the bootstrap hands over; None where arguments say what this process is.
@@ -18,6 +18,11 @@ def main(launch: Mapping[str, Any] | None) -> None:
         from .beside import main as be_beside
 
         sys.exit(be_beside(sys.argv[2], sys.argv[3:]))
+    if launch is None and sys.argv[1] == "rehearse":
+        from .rehearse_child import main as compile_for_target
+
+        compile_for_target(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        return
     if launch is None:
         from .worker import main as work
 

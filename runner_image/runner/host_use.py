@@ -228,6 +228,16 @@ def _network(path: str) -> tuple[int | None, int | None]:
 # Processes
 
 
+def resident_bytes_of(process: int, proc: str = "/proc") -> int:
+    """Return how much memory a process and those that descend from it take now.
+
+    Args:
+        process: Its id.
+        proc: Where the kernel tells of processes.
+    """
+    return _counts_of(proc, process).memory_bytes or 0
+
+
 class _Process(NamedTuple):
     parent: int
     cpu_ticks: int

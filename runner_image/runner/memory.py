@@ -59,6 +59,21 @@ def limit_bytes(root: str = CGROUP) -> int | None:
     return next((limit for files in _VERSIONS if (limit := _bytes(root, files.limit))), None)
 
 
+def usable_bytes(root: str = CGROUP, proc: str = "/proc") -> int:
+    """Return how much memory processes from here may take: what is free, of what is allowed.
+
+    Args:
+        root: Where cgroups are mounted.
+        proc: Where the kernel tells of memory (https://man7.org/linux/man-pages/man5/proc.5.html).
+    """
+    limit = limit_bytes(root) or NO_LIMIT_BYTES
+    for line in _read(proc, "meminfo").splitlines():
+        name, _, rest = line.partition(":")
+        if name == "MemAvailable":
+            return min(limit, int(rest.split()[0]) << 10)
+    return limit
+
+
 def _kills(root: str, files: _Files) -> int:
     for line in _read(root, files.kills).splitlines():
         name, _, number = line.partition(" ")

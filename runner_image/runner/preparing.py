@@ -126,6 +126,7 @@ def prepare(start: Start) -> Prepared:
         "debug": _bring_debugger(start),
         # Jobs that were written by earlier clients do not say.
         "profile": start.job.get("profile", False),
+        "rehearsal": start.job.get("rehearsal"),
     }
     devices.finish(package_places(brought))
     environ = {**start.environ, **packages.variables, **(compiled.variables if compiled else {})}

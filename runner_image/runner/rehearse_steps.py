@@ -5,7 +5,8 @@ A module that compiles for a kind of chips (`rehearse_tpu`, `rehearse_gpu`) has 
 - `set_variables(environ, target)`: sets what must be set before `jax` is imported.
 - `devices_of(target)`: returns the devices of a target; raises `NotKnown`.
 - `compile_for(step, around)`: returns a step's report as plain JSON values, whatever becomes of
-  it: the fields of `StepReport` in `kinetic_flows/core/rehearsals.py`.
+  it: the fields of `StepReport` in `kinetic_flows/core/rehearsals.py`, and perhaps `warnings`,
+  a sentence each.
 - `versions()`: returns the versions of the packages that compile, by name.
 
 A target is a `RehearsalTarget` of `kinetic_flows/core/job_parts.py` as plain JSON values.
@@ -13,7 +14,7 @@ A target is a `RehearsalTarget` of `kinetic_flows/core/job_parts.py` as plain JS
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from .rehearse_sources import Sources
@@ -40,6 +41,14 @@ class Step(NamedTuple):
     kwargs: Mapping[str, Any] = {}
 
 
+def _no_steps(_devices: list[Any]) -> list[Step]:
+    return []
+
+
+def _forget(_report: dict[str, Any]) -> None:
+    return None
+
+
 class Around(NamedTuple):
     """What a step is compiled with.
 
@@ -47,11 +56,15 @@ class Around(NamedTuple):
         target: What it is compiled for.
         devices: The target's devices, as the rehearsal was given them.
         sources: Names lines of the person's own files.
+        steps_for: Calls the rehearsal again, for other devices.
+        note: Keeps what is known of the step so far, should this process be ended.
     """
 
     target: Mapping[str, Any]
     devices: list[Any]
     sources: Sources
+    steps_for: Callable[[list[Any]], list[Step]] = _no_steps
+    note: Callable[[dict[str, Any]], None] = _forget
 
 
 class NotKnown(Exception):

@@ -12,17 +12,13 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .contract import EXIT_PAYLOAD_UNREADABLE, EXIT_RUNTIME_UNFIT, EXIT_TERMINATED
 from .control import listen
-from .jax_hosts import complete_jax_calls
-from .keras_backend import choose_keras_backend
 from .leaving import end_within, flush_streams, write
-from .main_module import add_sources, install_main
 from .marks import TRACEBACK_LOGGER, Record
 from .masks import Masks
-from .missing_modules import explain_missing, is_there
 from .outcome import (
     TASK_FILE,
     leave_exception,
@@ -32,22 +28,17 @@ from .outcome import (
     safe_str,
     type_name,
 )
+from .own_traceback import own_part, traceback_text
 from .parameters import with_parameters
 from .payload import load_call, read_payload
+from .settling import die_with, make_main, settle_in
 from .shown_paths import ShownPaths
 from .streams import RecordWriter, install_streams
 
-if TYPE_CHECKING:
-    from types import FrameType, TracebackType
-
-LONGEST_TEXT = 10_000
-"""How many characters of a message are shown."""
+NO_CLOUDPICKLE = "the image lacks cloudpickle; add cloudpickle to the image"
 
 ERROR = 40
 """The level of a failure, as `logging` has it."""
-
-_PR_SET_PDEATHSIG = 1
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 class Terminated(SystemExit):
@@ -68,7 +59,7 @@ def main(directory: str, records: int, handed: int) -> None:
         secrets = json.load(pipe)
     if task["mounts"] and not _mounted(directory, task["mounts"]):
         return
-    _die_with(task["parent"])
+    die_with(task["parent"])
     # A process has no other threads while it enters its mounts.
     listen(directory)
     signal.signal(signal.SIGTERM, _terminate)
@@ -122,13 +113,16 @@ class Said(NamedTuple):
 
 def _work(directory: str, task: Mapping[str, Any], secrets: Mapping[str, str], said: Said) -> None:
     """Call the function; whatever happens is left as an outcome."""
+    if task["rehearsal"]:
+        _rehearse(directory, task, secrets, said)
+        return
     try:
         payload = read_payload(task["payload"])
-        _settle_in(task, secrets)
+        settle_in(task, secrets)
         import cloudpickle  # noqa: F401 - without it nothing can be unpickled
 
         _log(task, said)
-        _make_main(task, payload)
+        make_main(task, payload)
         if task["debug"]:
             _await_debugger(directory, task)
         function, args, kwargs = load_call(payload, task["pieces"], task.get("data", ()))
@@ -156,100 +150,39 @@ def _work(directory: str, task: Mapping[str, Any], secrets: Mapping[str, str], s
     leave_value(directory, value, said.masks)
 
 
+def _rehearse(
+    directory: str, task: Mapping[str, Any], secrets: Mapping[str, str], said: Said
+) -> None:
+    """Have the function's steps compiled, in processes that settle in each for itself."""
+    from .rehearsing import Start, rehearse
+
+    start = Start(sys.path[0], directory, dict(os.environ), secrets)
+    settle_in(task, secrets)
+    try:
+        import cloudpickle  # noqa: F401 - without it nothing can be pickled
+    except ImportError:
+        leave_fault(directory, EXIT_RUNTIME_UNFIT, NO_CLOUDPICKLE)
+        return
+    reports = rehearse(start, task["rehearsal"])
+    # They tell what exceptions of the project's own code say.
+    leave_value(directory, json.loads(said.masks.text(json.dumps(reports))), said.masks)
+
+
 def _leave_unreadable(
     directory: str, error: Exception, task: Mapping[str, Any], said: Said
 ) -> None:
     if isinstance(error, ImportError) and error.name == "cloudpickle":
-        message = "the image lacks cloudpickle; add cloudpickle to the image"
-        leave_fault(directory, EXIT_RUNTIME_UNFIT, message)
+        leave_fault(directory, EXIT_RUNTIME_UNFIT, NO_CLOUDPICKLE)
         return
     what = f"{type_name(error)}: {said.masks.text(safe_str(error))}"
     message = f"the function and its arguments could not be unpickled: {what}"
     leave_fault(directory, EXIT_PAYLOAD_UNREADABLE, message, _show(error, task, said))
 
 
-def _settle_in(task: Mapping[str, Any], secrets: Mapping[str, str]) -> None:
-    """Make this process what the function would find on the client."""
-    import faulthandler
-
-    faulthandler.enable(all_threads=False)
-    os.environ.update(secrets)
-    os.environ.update(task["variables"])
-    _set_path(task)
-    choose_keras_backend(os.environ)
-    complete_jax_calls(os.environ)
-    if task["compiled"]:
-        from .compile_watch import watch_jax
-
-        watch_jax(task["compiled"])
-    place = os.path.join(task["workspace"], task["working_directory"])
-    os.makedirs(place, exist_ok=True)
-    os.chdir(place)
-    sys.argv = [task["name"]]
-
-
-def _make_main(task: Mapping[str, Any], payload: Mapping[str, Any]) -> None:
-    """Make `__main__` what it was on the client."""
-    script = task["entry_module_file"]
-    file = os.path.join(task["workspace"], script) if script else None
-    install_main(file, task["entry_module_name"])
-    add_sources(payload["sources"])
-
-
 def _await_debugger(directory: str, task: Mapping[str, Any]) -> None:
     from .debugging import await_debugger
 
     await_debugger(directory, task)
-
-
-def _set_path(task: Mapping[str, Any]) -> None:
-    """Make the project's code and packages importable, here and in processes started from here."""
-    archive = sys.path.pop(0)
-    own, late = _folders(task, "sys_path"), _folders(task, "late_sys_path")
-    if task["distributions"]:
-        # The code that runs is the shipped one, whatever the environment has under its name.
-        own.append(task["distributions"])
-    sys.path[:0] = own
-    if task["packages"]:
-        # Processes that are started read no `.pth` files there: they get what those added.
-        own += _add_packages(task["packages"])
-        os.environ["PATH"] = os.pathsep.join([task["scripts"], os.environ.get("PATH", "")])
-    sys.path += late
-    # Of started processes' import path only the front can be set.
-    own += [folder for folder in late if not _hides_standard_library(folder)]
-    if not is_there("kinetic"):
-        own.append(os.path.join(archive, "stubs"))
-        sys.path.append(own[-1])
-    own += filter(None, [os.environ.get("PYTHONPATH")])
-    os.environ["PYTHONPATH"] = os.pathsep.join(own)
-
-
-def _folders(task: Mapping[str, Any], which: str) -> list[str]:
-    return [os.path.normpath(os.path.join(task["workspace"], item)) for item in task[which]]
-
-
-def _hides_standard_library(folder: str) -> bool:
-    """Whether a directory in front of the standard library would hide a module of it."""
-    try:
-        names = {name.partition(".")[0] for name in os.listdir(folder)}
-    except OSError:
-        return False
-    standard: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())  # since Python 3.10
-    return not names.isdisjoint(standard)
-
-
-def _add_packages(directory: str) -> list[str]:
-    """Put packages before the image's own, their `.pth` files included; return what was added."""
-    import site
-
-    before = len(sys.path)
-    site.addsitedir(directory)
-    added = sys.path[before:]
-    del sys.path[before:]
-    images = [os.path.basename(entry) in _INSTALLED for entry in sys.path]
-    position = images.index(True) if True in images else before
-    sys.path[position:position] = added
-    return added
 
 
 def _profiled(directory: str, task: Mapping[str, Any]) -> AbstractContextManager[None]:
@@ -292,28 +225,11 @@ def _log(task: Mapping[str, Any], said: Said) -> None:
 def _show(error: BaseException, task: Mapping[str, Any], said: Said) -> str:
     """Print the function's own part of a traceback, and return it."""
     try:
-        text = _traceback(error, task, said.masks)
+        text = traceback_text(error, task, said.masks)
     except Exception:  # noqa: BLE001 - showing an exception runs its own code
         text = f"{type_name(error)}: {said.masks.text(safe_str(error))}\n"
     said.error(text)
     return text
-
-
-def _traceback(error: BaseException, task: Mapping[str, Any], masks: Masks) -> str:
-    import traceback
-
-    explain_missing(error)
-    paths = ShownPaths(task["workspace"], task["root"])
-    lines = traceback.format_exception(type(error), error, _own_part(error))
-    # Masked before they are cut: half a value would not be known.
-    return paths.text("".join(_cut(masks.text(line)) for line in lines))
-
-
-def _cut(text: str) -> str:
-    """Return what is shown of a part of a traceback, such as a message of many megabytes."""
-    if len(text) <= LONGEST_TEXT:
-        return text
-    return f"{text[:LONGEST_TEXT]}… ({len(text)} characters)\n"
 
 
 def _frames(error: BaseException, task: Mapping[str, Any]) -> bytes:
@@ -322,23 +238,9 @@ def _frames(error: BaseException, task: Mapping[str, Any]) -> bytes:
 
     try:
         paths = ShownPaths(task["workspace"], task["root"])
-        return frames_after(error, _own_part(error), paths.file)
+        return frames_after(error, own_part(error), paths.file)
     except Exception:  # noqa: BLE001 - looking at an exception may run its own code
         return b""
-
-
-def _own_part(error: BaseException) -> TracebackType | None:
-    """Return an exception's traceback from the function on."""
-    here = os.path.dirname(__file__)
-    trace = error.__traceback__
-    while trace and _is_frame_of_runner(trace.tb_frame, here):
-        trace = trace.tb_next
-    return trace
-
-
-def _is_frame_of_runner(frame: FrameType, here: str) -> bool:
-    module = str(frame.f_globals.get("__name__"))
-    return frame.f_code.co_filename.startswith(here) or module.startswith("asyncio.")
 
 
 def _terminate(_number: int, _frame: Any) -> None:
@@ -350,13 +252,3 @@ def _end_as_asked() -> None:
     flush_streams()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process when its parent ends; see prctl(2)."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(EXIT_TERMINATED)

@@ -43,12 +43,13 @@ def test_members_are_sorted_and_carry_no_time() -> None:
 
 
 WHERE_THERE = {
-    *("certifi", "debugpy", "google_crc32c"),
+    *("certifi", "debugpy", "google_crc32c", "jax"),
     *("prefect", "pydantic", "typing_extensions"),
 }
 """For functions that are flows, and for parameters of other types than JSON has, in images that
 have them; pydantic brings typing_extensions along, and google-cloud-storage certifi (through
-requests) and google_crc32c. debugpy comes with the runs that ask for it."""
+requests) and google_crc32c. debugpy comes with the runs that ask for it,
+and jax is where a rehearsal compiles with it."""
 
 
 def _imported_by(sources: dict[str, str]) -> set[str]:
