@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kinetic_flows.core.data import Data as Data
     from kinetic_flows.core.errors import DevicesMissing as DevicesMissing
     from kinetic_flows.core.errors import KineticError as KineticError
+    from kinetic_flows.core.errors import RehearsalError as RehearsalError
     from kinetic_flows.core.errors import ResultError as ResultError
     from kinetic_flows.core.errors import RunCancelled as RunCancelled
     from kinetic_flows.core.errors import RunCrashed as RunCrashed
@@ -40,6 +41,7 @@ __all__ = (
     "DevicesMissing",
     "KineticError",
     "Rehearsal",
+    "RehearsalError",
     "RemoteFunction",
     "ResultError",
     "Run",

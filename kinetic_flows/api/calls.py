@@ -25,13 +25,17 @@ if TYPE_CHECKING:
     from kinetic_flows.api.remote_function import RemoteFunction
     from kinetic_flows.core import watched_options
     from kinetic_flows.core.job import RunTicket
+    from kinetic_flows.flows import rehearse_gate
     from kinetic_flows.plans import cost
     from kinetic_flows.plans.draft import Draft
     from kinetic_flows.runs.insight import debugger_words
+    from kinetic_flows.runs.session import Session
 else:
     debugger_words = LazyModule("kinetic_flows.runs.insight.debugger_words")
     watched_options = LazyModule("kinetic_flows.core.watched_options")
     cost = LazyModule("kinetic_flows.plans.cost")
+    # Few functions ask for a rehearsal.
+    rehearse_gate = LazyModule("kinetic_flows.flows.rehearse_gate")
 
 CHANGES = {
     "created": "deployed",
@@ -50,7 +54,7 @@ def call(
     """Run a function to its end, and return its value or raise what it raised."""
     drafted = draft(opening, remote, args, kwargs)
     with drafted.open_session() as session:
-        launched = execute(drafted.draft, session, wait=True)
+        launched = execute(_admitted(drafted.draft, session), session, wait=True)
         url = session.api.run_url(launched.ticket.run_id)
     if launched.envelope is None:
         raise LookupError("a run that was waited for has no result envelope")
@@ -66,11 +70,17 @@ def submit(
     """Launch a function, and return the handle of its run."""
     drafted = draft(opening, remote, args, kwargs)
     with drafted.open_session() as session:
-        ticket = execute(drafted.draft, session, wait=False).ticket
+        ticket = execute(_admitted(drafted.draft, session), session, wait=False).ticket
         if remote.options.debug:
             session.progress.notice(_debugger_words(drafted.draft, ticket))
         url = session.api.run_url(ticket.run_id)
         return Run(ticket=ticket, url=url, cloud=remote.options.cloud)
+
+
+def _admitted(draft: Draft, session: Session) -> Draft:
+    """Return a call as far as its rehearsal lets it be launched, where it asks for one."""
+    is_asked = draft.call.options.rehearse and draft.settings.rehearse
+    return rehearse_gate.admitted(draft, session) if is_asked else draft
 
 
 def _debugger_words(draft: Draft, ticket: RunTicket) -> str:
@@ -109,8 +119,12 @@ def start_map(
     if options.max_cost is not None:
         for warning in cost.sweep_warnings(options.max_cost, drafted.draft):
             drafted.progress.warning(warning)
+    shared = drafted.draft
+    if remote.options.rehearse:
+        with drafted.open_session() as session:
+            shared = _admitted(shared, session)
     request = SweepRequest(
-        draft=drafted.draft,
+        draft=shared,
         inputs=iter(inputs),
         count=inputs.count,
         options=options,
@@ -152,7 +166,7 @@ def deploy(
     request = check_request(remote.fn, bound, timing=Timing(**timing), **wanted)
     drafted = draft(opening, remote, bound, {}, may_lack_arguments=True)
     with drafted.open_session() as session:
-        deployed = flow.deploy(drafted.draft, request, session)
+        deployed = flow.deploy(_admitted(drafted.draft, session), request, session)
         deployments = PrefectDeployments(session.api)
         made = deployment_of(deployments.read(deployed.id), deployments, deployed.change)
         session.progress.launched(made.url, CHANGES[deployed.change])

@@ -13,6 +13,7 @@ HOMES = {
     "DevicesMissing": "core.errors",
     "KineticError": "core.errors",
     "Rehearsal": "api.rehearsal",
+    "RehearsalError": "core.errors",
     "RemoteFunction": "api.remote_function",
     "ResultError": "core.errors",
     "Run": "api.run",
