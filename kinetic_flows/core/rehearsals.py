@@ -70,7 +70,7 @@ class Collective:
 
     Attributes:
         operation: Its name in the compiler, such as `all-reduce`.
-        count: How many the program has.
+        count: How often a step runs them, all turns of loops included.
         size_bytes: What one device gives to all of them together.
     """
 
@@ -92,8 +92,9 @@ class StepReport:
             accelerator was to be had.
         memory: What it takes.
         buffers: The largest, largest first.
-        flops: Floating-point operations of one device; None where nobody has counted them.
-        bytes_accessed: What one device reads and writes of its memory; None as above.
+        flops: Floating-point operations of one device, all turns of loops included; None where
+            nobody has counted them.
+        bytes_accessed: What one device reads and writes of its memory, likewise; None as above.
         collectives: How devices exchange data.
         compile_seconds: How long the compiler took here.
     """

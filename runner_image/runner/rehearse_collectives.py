@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
+from .rehearse_loops import runs_of
 from .rehearse_program import Instruction, Program
 from .rehearse_shapes import arrays_in
 
@@ -21,7 +23,7 @@ _HOST_TRANSFER = "is_host_transfer=true"
 def collectives_of(program: Program) -> list[dict[str, Any]]:
     """Return a program's collectives, those that move most first.
 
-    What stands in a loop is counted once: how often that runs, the program does not say.
+    What stands in a loop counts as often as that turns, where the program says so.
 
     Args:
         program: The program.
@@ -29,9 +31,9 @@ def collectives_of(program: Program) -> list[dict[str, Any]]:
     Returns:
         Each kind as the fields of `Collective` in `kinetic_flows/core/rehearsals.py`.
     """
-    found: dict[str, list[int]] = {}
+    found: dict[str, list[float]] = {}
     seen: set[tuple[str, str]] = set()
-    for instruction in program.by_name.values():
+    for times, instruction in _run(program):
         kind = instruction.opcode.removesuffix("-start")
         if kind not in COLLECTIVES:
             continue
@@ -40,12 +42,20 @@ def collectives_of(program: Program) -> list[dict[str, Any]]:
         key = (kind, channel[1] if channel else instruction.name)
         if key not in seen:
             seen.add(key)
-            found.setdefault(kind, []).append(_given(program, instruction))
-    kinds = sorted(found, key=lambda kind: -sum(found[kind]))
+            count, size = found.setdefault(kind, [0.0, 0.0])
+            found[kind] = [count + times, size + times * _given(program, instruction)]
     return [
-        {"operation": kind, "count": len(found[kind]), "size_bytes": sum(found[kind])}
-        for kind in kinds
+        {"operation": kind, "count": round(count), "size_bytes": round(size)}
+        for kind, (count, size) in sorted(found.items(), key=lambda each: -each[1][1])
     ]
+
+
+def _run(program: Program) -> Iterator[tuple[float, Instruction]]:
+    """Return a program's instructions, each with how often it runs."""
+    runs = runs_of(program)
+    for name, instructions in program.computations.items():
+        for instruction in instructions:
+            yield runs.get(name, 0.0), instruction
 
 
 def _given(program: Program, instruction: Instruction) -> int:

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from .rehearse_collectives import collectives_of, host_calls_of
+from .rehearse_loops import flops_of_further_turns
 from .rehearse_memory import largest_buffers
 from .rehearse_program import Program
 from .rehearse_sources import Sources
+from .rehearse_traffic import bytes_moved
 
 
 def describe(compiled: Any, sources: Sources) -> dict[str, Any]:
@@ -19,12 +21,11 @@ def describe(compiled: Any, sources: Sources) -> dict[str, Any]:
         sources: Names lines of the person's own files.
     """
     program = Program(compiled.as_text())
-    costs = _costs(compiled)
     return {
         "memory": memory_of(compiled),
         "buffers": largest_buffers(program, sources),
-        "flops": costs.get("flops"),
-        "bytes_accessed": costs.get("bytes accessed"),
+        "flops": _flops(compiled, program),
+        "bytes_accessed": bytes_moved(program),
         "collectives": collectives_of(program),
         "warnings": _warnings(program, sources),
     }
@@ -66,13 +67,13 @@ def _devices(place: Any) -> Iterable[Any]:
     return getattr(place, "device_set", ())
 
 
-def _costs(compiled: Any) -> dict[str, float]:
-    """Return what the compiler has counted; what it has not is left out."""
+def _flops(compiled: Any, program: Program) -> float | None:
+    """Return how many operations a step has; None where the compiler has counted none."""
     told = compiled.cost_analysis()
     # Some versions of jax give a list of one.
     found = told[0] if isinstance(told, list | tuple) and told else told
-    counted = {name: (found or {}).get(name) for name in ("flops", "bytes accessed")}
-    return {name: float(value) for name, value in counted.items() if value and value > 0}
+    counted = (found or {}).get("flops") or 0.0
+    return float(counted) + flops_of_further_turns(program) if counted > 0 else None
 
 
 def _warnings(program: Program, sources: Sources) -> list[str]:

@@ -41,6 +41,7 @@ class Instruction(NamedTuple):
         rest: Everything that follows its operands.
         is_root: Whether it gives what its computation gives.
         argument: Of a parameter, which one; None for any other instruction.
+        constant: Of a constant that is one whole number, that; None for any other instruction.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Instruction(NamedTuple):
     rest: str
     is_root: bool
     argument: int | None = None
+    constant: int | None = None
 
     @property
     def operation(self) -> str:
@@ -162,7 +164,7 @@ def _instruction(name: str, text: str, *, is_root: bool) -> Instruction:
     taken = _balanced(rest[opcode.end() - 1 :])
     after = rest[opcode.end() - 1 + len(taken) :]
     called = [each for group in _CALLED.findall(after) for each in _OPERAND.findall(group)]
-    is_parameter = opcode[1] == "parameter" and taken[1:-1].isdigit()
+    number = int(taken[1:-1]) if taken[1:-1].isdigit() else None
     operands = [each for part in split_parts(taken[1:-1]) for each in _OPERAND.findall(part)[-1:]]
     return Instruction(
         name=name,
@@ -172,7 +174,8 @@ def _instruction(name: str, text: str, *, is_root: bool) -> Instruction:
         called=tuple(called),
         rest=after,
         is_root=is_root,
-        argument=int(taken[1:-1]) if is_parameter else None,
+        argument=number if opcode[1] == "parameter" else None,
+        constant=number if opcode[1] == "constant" else None,
     )
 
 
