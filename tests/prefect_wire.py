@@ -19,6 +19,7 @@ from uuid import uuid4
 from kinetic_flows.core.streams import RESULT_LOGGER
 
 CSRF_TOKEN = "t0ken"
+SECRET_BLOCKS = "/api/block_types/slug/secret/block_documents/name/"
 FLOW_ID = "5a1f0e1c-2b6e-4c80-9d4a-3c7f7b1e2d10"
 
 
@@ -41,6 +42,7 @@ class PrefectWire:
         events: Every event, in order.
         artifacts: The artifacts of the flow run, in order.
         other_runs: State types of other flow runs; empty for one that is not there.
+        secrets: What its Secret blocks hold, by name.
     """
 
     states: list[dict[str, Any]] = field(default_factory=list)
@@ -58,6 +60,7 @@ class PrefectWire:
     events: list[dict[str, Any]] = field(default_factory=list)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     other_runs: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
     url: str = ""
 
     @property
@@ -120,14 +123,12 @@ class PrefectWire:
             return 204, None
         if path.startswith("/api/artifacts/"):
             return self._served_artifact(method, path.removeprefix("/api/artifacts/"), body)
+        if path.startswith(SECRET_BLOCKS):
+            return self._served_secret(path.removeprefix(SECRET_BLOCKS).partition("?")[0])
         if path.endswith("/set_state"):
             return 201, self._set_state(body["state"])
-        if method == "PATCH" and path.endswith("/labels"):
-            self.labels |= body
-            return 204, None
         if method == "PATCH":
-            self.name = body["name"]
-            return 204, None
+            return self._changed(path, body)
         state_type = self.other_runs.get(path.rpartition("/")[2], self.current_type)
         if not state_type:
             return 404, {"detail": "Flow run not found"}
@@ -140,6 +141,18 @@ class PrefectWire:
             "flow_id": FLOW_ID,
         }
         return 200, {"id": path.rpartition("/")[2], **run}
+
+    def _changed(self, path: str, body: Any) -> tuple[int, Any]:
+        if path.endswith("/labels"):
+            self.labels |= body
+        else:
+            self.name = body["name"]
+        return 204, None
+
+    def _served_secret(self, name: str) -> tuple[int, Any]:
+        if name not in self.secrets:
+            return 404, {"detail": "Block document not found"}
+        return 200, {"name": name, "data": {"value": self.secrets[name]}}
 
     def _served_artifact(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         if path == "filter":

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
-from kinetic_flows.runner_image.runner import compile_entries
+from kinetic_flows.runner_image.runner import compile_cache, compile_entries
 from kinetic_flows.runner_image.runner.compile_cache import CompileCache, compile_cache_of
 from kinetic_flows.runner_image.runner.compile_files import OF_GPU, is_name, is_whole, kept_files
 from kinetic_flows.runner_image.runner.compile_places import OF_GPUS
@@ -28,15 +28,19 @@ from kinetic_flows.runner_image.runner.compile_watch import (
     Programs,
     wait_for_programs,
 )
+from kinetic_flows.runner_image.runner.prefect_api import PrefectApi
+from kinetic_flows.runner_image.runner.sampler import Sampler
 from kinetic_flows.runner_image.runner.stores import BucketStore, DirectoryStore
 
-from kinetic_flows.core import compile_cache as clients
+from kinetic_flows.core.compile_cache import entries_key
 from kinetic_flows.core.job import COMPILE_CACHE_BLOCK_VARIABLE, COMPILE_CACHE_KEY_VARIABLE
 from kinetic_flows.core.job_parts import CompileCacheSpec
 from loopback.storage_wire import WireStorage
-from runner_jobs import Job, wait, wait_until
+from prefect_wire import PrefectWire, serve
+from runner_jobs import RUN_ID, Job, wait, wait_until
 
-KEY, PREFIX = "c0" * 32, "compile-cache/env/l4/"
+KEY, OTHER_KEY = entries_key(b"the store's"), entries_key(b"another store's")
+PREFIX = "compile-cache/env/l4/"
 DIRECTORY, XLA = "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"
 DAY = 86_400.0
 
@@ -98,24 +102,30 @@ class World:
 
     @contextmanager
     def a_run(
-        self, host: int = 0, *, max_bytes: int = 1 << 20, environ: Mapping[str, str] | None = None
+        self,
+        host: int = 0,
+        *,
+        max_bytes: int = 1 << 20,
+        environ: Mapping[str, str] | None = None,
+        prefect: PrefectWire | None = None,
     ) -> Iterator[tuple[CompileCache, Path]]:
         """Give what keeps programs and JAX's directory, once what is kept is there."""
         self._runs += 1
         scratch = self.directory / f"run-{self._runs}"
         scratch.mkdir()
+        has_key = {} if prefect else {COMPILE_CACHE_KEY_VARIABLE: KEY}
         spec = {"prefix": PREFIX, "max_bytes": max_bytes}
         with ExitStack() as leaving:
             start: Any = SimpleNamespace(
                 job={"compile_cache": spec, "hosts": host + 1},
-                environ={COMPILE_CACHE_KEY_VARIABLE: KEY, **(environ or {})},
+                environ={**has_key, **(environ or {})},
                 store=self.store,
                 client=None,
                 lasting=str(scratch),
                 leaving=leaving,
                 host=host,
                 output=SimpleNamespace(say=self.said.append),
-                api=None,
+                api=PrefectApi(prefect.url, RUN_ID, {}) if prefect else None,
             )
             cache = compile_cache_of(start, {})
             assert cache is not None, "nothing is kept"
@@ -269,7 +279,7 @@ def test_what_is_not_signed_for_its_place_is_never_loaded_and_is_replaced(
     here.put("jit_good-cache", made_at=time.time())
     here.put(
         "jit_other-cache" if spoil == "name" else name,
-        key="d1" * 32 if spoil == "key" else KEY,
+        key=OTHER_KEY if spoil == "key" else KEY,
         told=f"{PREFIX}1/" if spoil == "host" else f"{PREFIX}0/",
         made_at=time.time(),
     )
@@ -336,6 +346,34 @@ def test_the_oldest_go_when_there_are_too_many_bytes(world: World) -> None:
     assert world.names() == {"1/jit_b-cache", "0/jit_c-cache"}
     with world.a_run(max_bytes=int(1.5 * size)) as (_, directory):
         assert [each.name for each in kept_files(str(directory))] == ["jit_c-cache"]
+
+
+def test_what_is_new_is_stored_while_the_run_goes_on(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compile_cache, "STORE_SECONDS", (0.02,))
+    with here.a_run() as (cache, directory):
+        cache.begin()
+        (directory / "jit_half-cache").write_bytes(a_program()[:-4])
+        (directory / "jit_a-cache").write_bytes(a_program())
+        wait_until(lambda: here.names() == {"0/jit_a-cache"})
+        (directory / "jit_half-cache").write_bytes(a_program())
+        wait_until(lambda: here.names() == {"0/jit_a-cache", "0/jit_half-cache"})
+
+
+def test_a_run_that_a_worker_started_has_the_key_of_prefect(here: World) -> None:
+    named = {COMPILE_CACHE_BLOCK_VARIABLE: "kinetic-compile-cache-ab"}
+    with serve() as prefect:
+        prefect.secrets["kinetic-compile-cache-ab"] = KEY
+        here.keep({"jit_a-cache": a_program()}, prefect=prefect, environ=named)
+        with here.a_run() as (_, directory):
+            assert [each.name for each in kept_files(str(directory))] == ["jit_a-cache"]
+        assert here.said == []
+        prefect.secrets.clear()
+        here.keep({"jit_b-cache": a_program()}, prefect=prefect, environ=named)
+    assert here.names() == {"0/jit_a-cache"}
+    assert len(here.said) == 1
+    assert here.said[0].startswith("compiled programs are not brought from the store: HTTP 404")
 
 
 def test_a_store_that_fails_is_said_once_and_stops_nothing(tmp_path: Path) -> None:
@@ -455,7 +493,9 @@ def test_what_became_of_the_programs_is_said_in_a_sentence(
     assert programs.sentence == sentence
 
 
-def test_both_sides_write_entries_alike() -> None:
-    assert clients.ENTRY_MAGIC == compile_entries.ENTRY_MAGIC
-    assert compile_entries.KEY_VARIABLE == COMPILE_CACHE_KEY_VARIABLE
-    assert compile_entries.BLOCK_VARIABLE == COMPILE_CACHE_BLOCK_VARIABLE
+def test_the_page_of_a_run_without_readings_has_the_sentence_alone() -> None:
+    start: Any = SimpleNamespace(job={"hosts": 1}, host=0, attempt=0, environ={})
+    sampler = Sampler(start, {}, "metrics")
+    assert sampler.markdown() == ""
+    sampler.also = lambda: "12 programs, 11 from the cache"
+    assert sampler.markdown() == "- 12 programs, 11 from the cache"
