@@ -22,6 +22,7 @@ _INSTEAD = {
     "map": f"call {{name}}(...) for each input here, or {_ELSEWHERE}",
     "plan": _ELSEWHERE,
     "deploy": _ELSEWHERE,
+    "rehearse": _ELSEWHERE,
 }
 
 
@@ -86,6 +87,7 @@ def as_inside_run(function: Any) -> Any:
         "options": _OptionsInsideRun(function),
         "with_options": itself,
         "as_flow": itself,
+        "rehearsal": _as_it_is,
         **{method: partial(_refuse, function, method) for method in _INSTEAD},
     }
     for name in _names_to_give(function, given):
@@ -120,6 +122,11 @@ class _OptionsInsideRun:
 
 def _returned(function: Any, /, **_options: Any) -> Any:
     return function
+
+
+def _as_it_is(rehearsal: Any, /) -> Any:
+    """Return a function that `rehearsal` decorates."""
+    return rehearsal
 
 
 def _refuse(function: Any, method: str, /, *_args: Any, **_kwargs: Any) -> NoReturn:

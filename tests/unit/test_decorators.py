@@ -134,6 +134,19 @@ def test_inside_a_run_the_decorator_changes_nothing(monkeypatch: pytest.MonkeyPa
     assert function.with_options(retries=1) is function.as_flow() is function.fn is function  # type: ignore[attr-defined]
 
 
+def test_inside_a_run_a_rehearsal_can_be_named_and_not_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KINETIC_RUN_ID", "some-run")
+    train: Any = kinetic.run(accelerator="tpu-v6e-8")(lambda: 1)
+
+    def steps(devices: Any) -> Any: ...
+
+    assert train.rehearsal(steps) is steps
+    with pytest.raises(UsageError, match="rehearse cannot be used inside a run"):
+        train.rehearse()
+
+
 def test_inside_a_run_a_flow_calls_what_it_calls_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect import Flow
 
