@@ -158,7 +158,7 @@ def _steps_for(task: Mapping[str, Any], payload: Mapping[str, Any]) -> Any:
             _print_own_part(error, paths)
             what = f"the rehearsal raised {one_line(error)}"
             raise NotKnown("function", what, hint_for(error, len(devices))) from None
-        return steps_of(returned, task["name"])
+        return steps_of(returned, task["rehearsal"].get("name") or task["name"])
 
     return steps_for
 
