@@ -113,9 +113,9 @@ def _compile(
     compiler = import_module(f".{COMPILERS[target['kind']]}", __package__)
     compiler.set_variables(os.environ, target)
     report.change(versions=compiler.versions())
+    steps_for = _steps_for(task, payload)
     devices = compiler.devices_of(target)
     report.change(devices=len(devices))
-    steps_for = _steps_for(task, payload)
     steps = steps_for(devices)
     pending = {"verdict": "failed", "message": "", "hint": "", PENDING: True}
     report.change(steps=[{"name": step.name, **pending} for step in steps])

@@ -63,6 +63,14 @@ _HINTS: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
         "give the mesh the rehearsal's devices: jax.make_mesh(shape, names, devices=devices)",
     ),
     (
+        ("AssertionError",),
+        ("jax_devices=", "slice_id"),
+        (
+            "jax.make_mesh makes no mesh of several slices: "
+            "jax.experimental.mesh_utils.create_hybrid_device_mesh does"
+        ),
+    ),
+    (
         (),
         ("Number of devices", "mesh_shape"),
         "the accelerator has {devices} device{s}: make the mesh from len(devices)",

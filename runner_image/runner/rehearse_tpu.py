@@ -213,7 +213,7 @@ def _elsewhere(
 ) -> dict[str, Any] | None:
     """Return what is known of a step on as many devices with more memory; None for nothing."""
     try:
-        devices = _devices(*_topology(len(around.devices), generation, chips, per_chip))
+        devices = _devices(*_larger(around, generation, chips, per_chip))
         # Its shardings are of devices, so it names its shapes again; it has printed all before.
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             steps = around.steps_for(devices)
@@ -223,20 +223,18 @@ def _elsewhere(
         return None
 
 
-def _topology(
-    devices: int, generation: str, chips: tuple[int, ...], per_chip: int
+def _larger(
+    around: Around, generation: str, chips: tuple[int, ...], per_chip: int
 ) -> tuple[str, tuple[int, ...], int]:
-    """Return a topology of so many devices, the chips of its hosts, and one slice.
+    """Return a topology of as many devices and slices, the chips of its hosts, and the slices.
 
     Raises:
         ValueError: There is none.
     """
-    count, rest = divmod(devices, per_chip)
-    if rest or not count:
-        raise ValueError(devices)
+    slices = around.target["slices"]
+    count, rest = divmod(len(around.devices), per_chip * slices)
+    if rest or not count or (count > 4 and count % 4):
+        raise ValueError(len(around.devices))
     if count < 4:
-        sides = (1, count, 1)
-        return f"{generation}:1x{count}x1", sides, 1
-    if count % 4:
-        raise ValueError(devices)
-    return f"{generation}:2x2x{count // 4}", chips, 1
+        return f"{generation}:1x{count}x1", (1, count, 1), slices
+    return f"{generation}:2x2x{count // 4}", chips, slices

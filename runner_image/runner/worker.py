@@ -157,7 +157,7 @@ def _rehearse(
     from .rehearsing import Start, rehearse
 
     start = Start(sys.path[0], directory, dict(os.environ), secrets)
-    settle_in(task, secrets)
+    settle_in({**task, "compiled": None}, secrets)
     try:
         import cloudpickle  # noqa: F401 - without it nothing can be pickled
     except ImportError:

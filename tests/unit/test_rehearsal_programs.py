@@ -1,0 +1,250 @@
+"""Reading what XLA prints: compiled programs, and why one does not fit."""
+
+from __future__ import annotations
+
+from kinetic_flows.runner_image.runner.rehearse_collectives import collectives_of, host_calls_of
+from kinetic_flows.runner_image.runner.rehearse_memory import largest_buffers
+from kinetic_flows.runner_image.runner.rehearse_program import Program
+from kinetic_flows.runner_image.runner.rehearse_refusal import read_refusal
+from kinetic_flows.runner_image.runner.rehearse_shapes import Array, parse_shape
+from kinetic_flows.runner_image.runner.rehearse_sources import Sources
+
+MIB, GIB = 1 << 20, 1 << 30
+SOURCES = Sources("/run/workspace", "/home/ada/project")
+
+TABLES = """
+FileNames
+1 "/env/lib/flax/linen.py"
+2 "/run/workspace/models/layers.py"
+3 "/run/workspace/train.py"
+
+FunctionNames
+1 "step"
+
+FileLocations
+1 {file_name_id=3 function_name_id=1 line=40 end_line=40 column=1 end_column=2}
+2 {file_name_id=2 function_name_id=1 line=7 end_line=7 column=1 end_column=2}
+3 {file_name_id=1 function_name_id=1 line=900 end_line=900 column=1 end_column=2}
+
+StackFrames
+1 {file_location_id=1 parent_frame_id=1}
+2 {file_location_id=2 parent_frame_id=2}
+3 {file_location_id=3 parent_frame_id=3}
+"""
+
+
+def program(body: str, head: str = "HloModule jit_step, is_scheduled=true") -> Program:
+    """Return a program with frames of the project, the innermost of which is a library's."""
+    return Program(f"{head}\n{TABLES}\n{body}")
+
+
+def buffers(found: Program) -> list[tuple[str, str, int]]:
+    """Return the kind, the operation and the size in MiB of the largest buffers."""
+    return [
+        (each["kind"], each["operation"], each["size_bytes"] // MIB)
+        for each in largest_buffers(found, SOURCES)
+    ]
+
+
+def array(text: str) -> Array:
+    """Return the shape of an array."""
+    found = parse_shape(text)
+    assert isinstance(found, Array)
+    return found
+
+
+def test_arrays_are_as_large_as_their_whole_tiles() -> None:
+    assert array("bf16[16,128]{1,0:T(8,128)(2,1)}").size_bytes == 16 * 128 * 2
+    assert array("f32[9,3]{1,0:T(8,128)}").size_bytes == 16 * 128 * 4
+    # The first dimension is the most minor one here.
+    assert array("f32[3,9]{0,1:T(8,128)}").size_bytes == 16 * 128 * 4
+    assert array("pred[]").size_bytes == 1
+    assert array("s4[4]{0}").size_bytes == 2
+    assert array("c64[2]{0}").size_bytes == 16
+    assert array("f8e4m3fn[8]{0}").size_bytes == 8
+    assert not array("f32[8]{0:T(128)S(1)}").is_in_device_memory
+    assert parse_shape("(f32[2]{0}, (s32[], token[]), /*index=3*/u8[4]{0})") == [
+        array("f32[2]"),
+        [array("s32[]"), array("token[]")],
+        array("u8[4]"),
+    ]
+
+
+def test_the_largest_buffers_are_those_of_the_moment_when_most_is_held() -> None:
+    found = program("""
+ENTRY %main (x: f32[1048576]) -> f32[1048576] {
+  %x = f32[1048576]{0} parameter(0), metadata={op_name="batch"}
+  %early = f32[1048576,3]{0,1} broadcast(%x), metadata={op_name="jit(step)/early"}
+  %small = f32[1048576]{0} custom-call(%early), metadata={op_name="jit(step)/small"}
+  %late = f32[1048576,4]{0,1} sort(%small), metadata={op_name="jit(step)/late" stack_frame_id=3}
+  %near = f32[1048576,64]{0,1:S(1)} copy(%late), metadata={op_name="jit(step)/near"}
+  ROOT %out = f32[1048576]{0} custom-call(%late, %near), metadata={op_name="jit(step)/out"}
+}
+""")
+    # What came before is gone, and what is in a core's own memory is no matter.
+    assert buffers(found) == [
+        ("temporary", "jit(step)/late", 16),
+        ("argument", "batch", 4),
+        ("temporary", "jit(step)/small", 4),
+    ]
+    assert largest_buffers(found, SOURCES)[0]["source"] == "models/layers.py:7"
+
+
+def test_what_takes_the_place_of_arguments_or_of_what_nobody_needs_counts_once() -> None:
+    head = "HloModule jit_step, is_scheduled=true, input_output_alias={ {0}: (0, {}, may-alias) }"
+    found = program(
+        """
+%update (p: f32[1048576], q: f32[8]) -> f32[1048576] {
+  %p = f32[1048576]{0} parameter(0)
+  %q = f32[8]{0} parameter(1)
+  %zero = s32[] constant(0)
+  ROOT %dus = f32[1048576]{0} dynamic-update-slice(%p, %q, %zero)
+}
+
+ENTRY %main (w: f32[1048576], b: f32[8]) -> (f32[1048576], f32[1048576]) {
+  %w = f32[1048576]{0} parameter(0), metadata={op_name="w"}
+  %b = f32[8]{0} parameter(1), metadata={op_name="b"}
+  %made = f32[1048576]{0} custom-call(%w), metadata={op_name="jit(step)/made"}
+  %changed = f32[1048576]{0} fusion(%made, %b), kind=kLoop, calls=%update
+  %scaled = f32[1048576]{0} multiply(%changed, %changed), metadata={op_name="jit(step)/scaled"}
+  %new = f32[1048576]{0} custom-call(%w, %scaled), metadata={op_name="jit(step)/new"}
+  ROOT %both = (f32[1048576]{0}, f32[1048576]{0}) tuple(%new, %scaled)
+}
+""",
+        head,
+    )
+    assert buffers(found) == [("argument", "w", 4), ("temporary", "jit(step)/made", 4)]
+
+
+def test_what_a_loop_makes_inside_is_held_while_it_runs() -> None:
+    found = program("""
+%body (p: (s32[], f32[1048576])) -> (s32[], f32[1048576]) {
+  %p = (s32[], f32[1048576]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %c = f32[1048576]{0} get-tuple-element(%p), index=1
+  %inner = f32[1048576,8]{0,1} broadcast(%c), metadata={op_name="jit(step)/while/body/inner"}
+  %next = f32[1048576]{0} custom-call(%inner)
+  ROOT %state = (s32[], f32[1048576]{0}) tuple(%i, %next)
+}
+
+%condition (q: (s32[], f32[1048576])) -> pred[] {
+  %q = (s32[], f32[1048576]{0}) parameter(0)
+  ROOT %more = pred[] constant(true)
+}
+
+ENTRY %main (x: f32[1048576]) -> f32[1048576] {
+  %x = f32[1048576]{0} parameter(0), metadata={op_name="x"}
+  %start = f32[1048576]{0} copy(%x)
+  %zero = s32[] constant(0)
+  %begin = (s32[], f32[1048576]{0}) tuple(%zero, %start)
+  %loop = (s32[], f32[1048576]{0}) while(%begin), condition=%condition, body=%body
+  ROOT %end = f32[1048576]{0} get-tuple-element(%loop), index=1
+}
+""")
+    assert buffers(found) == [
+        ("temporary", "jit(step)/while/body/inner", 32),
+        ("argument", "x", 4),
+        ("output", "copy of x", 4),
+    ]
+
+
+def test_collectives_are_counted_once_however_they_are_begun_and_ended() -> None:
+    found = program("""
+%scatter (p: f32[1024]) -> f32[256] {
+  %p = f32[1024]{0} parameter(0)
+  ROOT %rs = f32[256]{0} reduce-scatter(%p), channel_id=3, dimensions={0}
+}
+
+ENTRY %main (x: f32[1024]) -> f32[4096] {
+  %x = f32[1024]{0} parameter(0), metadata={op_name="x"}
+  %ar = f32[1024]{0} all-reduce(%x), channel_id=1, to_apply=%add
+  %begun = (f32[1024]{0}, f32[4096]{0}) all-gather-start(%ar), channel_id=2, dimensions={0}
+  %gathered = f32[4096]{0} all-gather-done(%begun)
+  %other = ((f32[1024]{0}), f32[256]{0}) async-start(%ar), calls=%scatter
+  %done = f32[256]{0} async-done(%other)
+  %again = f32[1024]{0} all-reduce(%ar), channel_id=4, to_apply=%add
+  ROOT %out = f32[4096]{0} custom-call(%gathered, %done, %again)
+}
+""")
+    assert [tuple(each.values()) for each in collectives_of(found)] == [
+        ("all-reduce", 2, 8192),
+        ("reduce-scatter", 1, 4096),
+        ("all-gather", 1, 4096),
+    ]
+    assert host_calls_of(found) == []
+
+
+def test_a_file_of_the_project_is_named_from_wherever_it_was_compiled() -> None:
+    found = Program("""HloModule old
+ENTRY %main (x: f32[4]) -> f32[4] {
+  %x = f32[4]{0} parameter(0)
+  ROOT %y = f32[4]{0} sine(%x), metadata={op_name="jit(f)/sin" source_file="/run/a" source_line=3}
+}
+""")
+    frames = found.frames_of(found.by_name["y"])
+    assert Sources("/run").of(frames) == "a:3"
+    assert Sources("/elsewhere").of(frames) == ""
+
+
+def test_a_refusal_in_one_sentence_says_what_is_needed_and_what_there_is() -> None:
+    text = (
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
+        "temporaries (1.17T) exceeds available HBM (15.75G)."
+    )
+    refusal = read_refusal(text, SOURCES)
+    assert refusal is not None
+    assert refusal.memory == {
+        "needed_bytes": int(1.17 * (1 << 40)),
+        "available_bytes": int(15.75 * GIB),
+    }
+    assert refusal.buffers == []
+    assert read_refusal("INVALID_ARGUMENT: something else", SOURCES) is None
+
+
+def test_a_refusal_with_a_page_names_what_is_largest() -> None:
+    text = """RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory \
+space hbm. Used 18.50G of 15.75G hbm. Exceeded hbm capacity by 2.75G.
+
+Total hbm usage >= 19.00G:
+    reserved        258.00M
+    program          10.00G
+    arguments         8.25G
+
+Output size 8.00G; shares 0B with arguments.
+
+Program hbm requirement 10.00G:
+    global           276.0K
+    HLO temp         10.00G (100.0% utilization: Unpadded (9.00G) Padded (10.00G))
+
+  Largest program allocations in hbm:
+
+  1. Size: 6.00G
+     Operator: op_name="jit(step)/dot_general" source_file="/run/workspace/m.py" source_line=91
+     Shape: bf16[16,8192,8192]{2,1,0:T(8,128)(2,1)}
+     Unpadded size: 6.00G
+     XLA label: fusion.123 = fusion(...)
+     Allocation type: HLO temp
+     ==========================
+
+  2. Size: 512.00M
+     Shape: f32[128,1024,1024]{2,1,0:T(8,128)}
+     Allocation type: HLO temp
+     ==========================
+"""
+    refusal = read_refusal(text, SOURCES)
+    assert refusal is not None
+    assert refusal.memory == {
+        "needed_bytes": int(18.5 * GIB),
+        "available_bytes": int(15.75 * GIB),
+        "arguments_bytes": int(8.25 * GIB),
+        "temporary_bytes": 10 * GIB,
+    }
+    first, second = refusal.buffers
+    assert first == {
+        "size_bytes": 6 * GIB,
+        "shape": "bf16[16,8192,8192]",
+        "operation": "jit(step)/dot_general",
+        "source": "m.py:91",
+        "kind": "temporary",
+    }
+    assert (second["size_bytes"], second["operation"]) == (512 * MIB, "")
