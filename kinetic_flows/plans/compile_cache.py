@@ -26,7 +26,9 @@ def compile_cache_spec(
         is_here: Whether it is on this machine, where it has no accelerator, whatever it names.
     """
     is_on = asked if asked is not None else accelerator.category != "cpu" and not is_here
-    if not is_on:
+    # Hosts with GPUs try out kernels together while they compile: one whose program is there would
+    # not take part (https://github.com/openxla/xla/issues/28959).
+    if not is_on or (accelerator.category == "gpu" and hosts > 1):
         return None
     # Spot VMs are the same machines as others.
     arranged = [accelerator.name, accelerator.topology or "", f"{hosts}-hosts" if hosts > 1 else ""]

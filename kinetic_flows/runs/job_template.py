@@ -160,6 +160,9 @@ def job_template(
 
 def _compile_cache(draft: Draft, prepared: Prepared, session: Session) -> CompileCacheSpec | None:
     """Return where the runs' compiled programs are kept; None where they are not."""
+    if draft.compiles_for is not None:
+        # A rehearsal is to compile, and what for is not there.
+        return None
     platform = session.platform
     return compile_cache_spec(
         draft.call.options.compile_cache,

@@ -69,6 +69,12 @@ def test_programs_for_tpus_and_gpus_are_kept_unless_the_option_says_otherwise(
     assert (spec is not None) == is_kept
 
 
+def test_gpus_of_several_hosts_keep_none_as_they_compile_together() -> None:
+    gpus = parse_accelerator("h100x8")
+    assert compile_cache_spec(True, gpus, "e", hosts=2, is_here=False) is None
+    assert compile_cache_spec(None, gpus, "e", hosts=1, is_here=False) is not None
+
+
 def test_each_arrangement_of_chips_has_programs_of_its_own() -> None:
     assert prefix("tpu-v6e-8") == "compile-cache/e/tpu-v6e-8-2x4/"
     assert prefix("tpu-v5p-2x2x2") == "compile-cache/e/tpu-v5p-2x2x2-2x2x2-2-hosts/"
