@@ -8,6 +8,7 @@ from typing import Any
 from kinetic_flows.core.public_names import public
 from kinetic_flows.core.rehearsal_words import (
     document,
+    sentence,
     smallest_that_fits,
     table_markdown,
     table_text,
@@ -16,7 +17,7 @@ from kinetic_flows.core.rehearsals import RehearsalRecord, TargetReport
 
 
 @public
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Rehearsal:
     """Whether the steps of a function fit accelerators, as their compilers say.
 
@@ -59,6 +60,10 @@ class Rehearsal:
         Besides what the compilers said, that has the bounds of each step and what follows.
         """
         return document(self.record)
+
+    def __repr__(self) -> str:
+        said = "; ".join(sentence(report) for report in self.reports)
+        return f"<Rehearsal of {self.record.function}: {said}>"
 
     def __str__(self) -> str:
         return table_text(self.record)

@@ -12,6 +12,7 @@ import kinetic
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import RehearsalError, UsageError
 from kinetic_flows.core.job_parts import RehearsalTarget
+from kinetic_flows.core.rehearsals import RehearsalRecord, StepMemory, StepReport, TargetReport
 from kinetic_flows.plans.rehearsal import function_id, target_for
 
 
@@ -131,3 +132,42 @@ def test_a_function_is_known_by_module_and_name_and_a_script_by_its_file(
     monkeypatch.setattr("__main__.__file__", str(tmp_path / "job.py"), raising=False)
 
     assert function_id(main) == "job:main"
+
+
+def test_a_rehearsal_is_shown_in_a_line_and_printed_as_a_table() -> None:
+    memory = StepMemory(available_bytes=32 << 30, needed_bytes=8 << 30)
+    step = StepReport(name="train", verdict="fits", memory=memory)
+    found = kinetic.Rehearsal(
+        record=RehearsalRecord(
+            function="job:train",
+            code_sha256="0" * 64,
+            environments={},
+            made_at=0.0,
+            reports=(
+                TargetReport(accelerator="tpu-v5e-8", problem="no-compiler", message="no jax"),
+                TargetReport(accelerator="tpu-v6e-8", steps=(step,)),
+            ),
+        )
+    )
+
+    assert repr(found).startswith("<Rehearsal of job:train: not known whether it fits tpu-v5e-8")
+    assert (found.fits, found.smallest) == (True, "tpu-v6e-8")
+    assert found.to_json()["smallest_that_fits"] == "tpu-v6e-8"
+    assert "8.00 GiB" in str(found)
+    assert "8.00 GiB" in found._repr_markdown_()
+
+
+def test_whether_it_fits_is_not_known_where_one_accelerator_is_not() -> None:
+    exceeds = TargetReport(
+        accelerator="tpu-v5e-8", steps=(StepReport(name="train", verdict="exceeds"),)
+    )
+    unknown = TargetReport(accelerator="tpu-v6e-8", problem="time")
+
+    def fits(*reports: TargetReport) -> bool | None:
+        record = RehearsalRecord(
+            function="f", code_sha256="", environments={}, made_at=0.0, reports=reports
+        )
+        return kinetic.Rehearsal(record=record).fits
+
+    assert fits(exceeds) is False
+    assert fits(exceeds, unknown) is None
