@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ DIRECTORY_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 ENABLE_VARIABLE = "JAX_ENABLE_COMPILATION_CACHE"
 LEAST_SECONDS_VARIABLE = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 XLA_VARIABLE = "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"
+SOURCES_VARIABLE = "JAX_HLO_SOURCE_FILE_CANONICALIZATION_REGEX"
 """https://docs.jax.dev/en/latest/persistent_compilation_cache.html."""
 
 OF_GPUS = "/tmp/kinetic-compiled"  # noqa: S108 - see `Places`
@@ -76,6 +78,9 @@ class Places(NamedTuple):
             # Loading even the smallest is faster than compiling it: a hundred operations, each a
             # program, take a third of the time, and writing them takes next to nothing.
             LEAST_SECONDS_VARIABLE: "0",
+            # Kernels in Pallas have the names of their files in them, and so in their keys: what
+            # is taken away is another one in each run.
+            SOURCES_VARIABLE: rf"^{re.escape(start.lasting)}/(start-\d+/)?",
         }
         unsaid = {name: value for name, value in variables.items() if name not in said}
         return cls(directory, told, unsaid)

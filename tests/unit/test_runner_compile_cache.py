@@ -6,6 +6,7 @@ Here `jax` is a module with the events that the real one tells; the directory is
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 import zlib
@@ -463,6 +464,15 @@ def test_gpus_of_several_hosts_share_none(here: World) -> None:
         pass
     with here.a_run(host=1, environ={"KINETIC_DEVICES": "tpu:4"}):
         pass
+
+
+def test_the_directories_of_a_run_are_in_no_names_of_source_files(here: World) -> None:
+    with here.a_run() as (cache, _):
+        pattern = cache.variables["JAX_HLO_SOURCE_FILE_CANONICALIZATION_REGEX"]
+    for below in ("", "start-2/"):
+        path = f"{here.directory}/run-1/{below}workspace/kernels.py"
+        assert re.sub(pattern, "", path) == "workspace/kernels.py"
+    assert re.sub(pattern, "", "/usr/lib/python3/kernels.py") == "/usr/lib/python3/kernels.py"
 
 
 def test_only_on_gpus_keys_depend_on_a_directory_which_is_then_always_the_same(
