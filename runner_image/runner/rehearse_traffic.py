@@ -25,6 +25,9 @@ _CUT = frozenset({"dynamic-slice", "slice", "gather"})
 _SET = "dynamic-update-slice"
 """What writes a part, its second operand, into its first."""
 
+_VIEWS = frozenset({"bitcast", "convert", "copy", "reshape", "transpose"})
+"""What gives all of its operand in another form; within a fusion, only as far as it is needed."""
+
 _NOTHING = ("AllocateBuffer", "ConcatBitcast")
 """Custom calls of libtpu that move nothing."""
 
@@ -88,31 +91,43 @@ def _reads(program: Program, instruction: Instruction) -> Iterator[int]:
         elif place == 0 and opcode == _SET:
             continue
         elif instruction.opcode in ("fusion", "async-start") and instruction.called:
-            yield min(full, _used(program, instruction.called[0], place, full))
+            used, is_view = _used(program, instruction.called[0], place, full)
+            yield full if is_view else used
         else:
             yield full
 
 
-def _used(program: Program, computation: str, place: int, full: int, depth: int = 0) -> int:
-    """Return how much of an operand is read by the computation that takes it."""
+def _used(
+    program: Program, computation: str, place: int, full: int, depth: int = 0
+) -> tuple[int, bool]:
+    """Return how much of an operand is read by the computation that takes it.
+
+    Returns:
+        How much of it is for certain, and whether all of it is given on besides, so that this
+        depends on who takes that.
+    """
     inner = program.computations.get(computation, ())
     own = next((each for each in inner if each.argument == place), None)
     if own is None or depth > _DEEPEST:
-        return full
+        return full, False
     names, total = {own.name}, 0
     for each in inner:
         at = [number for number, name in enumerate(each.operands) if name in names]
         if not at:
             continue
-        if each.opcode == "bitcast":
+        if each.opcode in _VIEWS:
             names.add(each.name)
         elif each.opcode in _CUT and at == [0]:
             total += _cut_size(each)
         elif each.opcode == "fusion" and each.called:
-            total += sum(_used(program, each.called[0], one, full, depth + 1) for one in at)
+            for one in at:
+                used, is_view = _used(program, each.called[0], one, full, depth + 1)
+                total += used
+                names |= {each.name} if is_view else set()
         elif each.opcode != _SET or at != [0]:
-            return full
-    return min(total, full)
+            return full, False
+    root = program.root_of(computation)
+    return min(total, full), root is not None and root.name in names
 
 
 def _written(program: Program, instruction: Instruction) -> int:
@@ -129,7 +144,7 @@ def _written(program: Program, instruction: Instruction) -> int:
     if len(shapes) != len(parts):
         return _size(instruction)
     return sum(
-        _update(program, _behind_bitcasts(program, part), shape.size_bytes)
+        _update(program, _behind_views(program, part), shape.size_bytes)
         for part, shape in zip(parts, shapes, strict=True)
         if shape.is_in_device_memory
     )
@@ -143,10 +158,16 @@ def _update(program: Program, instruction: Instruction, full: int) -> int:
     return full if update is None else min(full, _cut_size(update))
 
 
-def _behind_bitcasts(program: Program, instruction: Instruction) -> Instruction:
+def _behind_views(program: Program, instruction: Instruction) -> Instruction:
+    """Return what an instruction gives in another form; itself where it makes something."""
     for _ in range(_DEEPEST):
         before = program.by_name.get(instruction.operands[0]) if instruction.operands else None
-        if instruction.opcode != "bitcast" or before is None:
+        is_view = instruction.opcode in _VIEWS or (
+            instruction.opcode == "fusion"
+            and len(instruction.called) == 1
+            and _used(program, instruction.called[0], 0, 1)[1]
+        )
+        if not is_view or before is None:
             break
         instruction = before
     return instruction

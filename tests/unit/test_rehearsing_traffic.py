@@ -22,10 +22,16 @@ def _moved(*lines: str, before: str = "") -> float:
 
 
 SCANNED = f"""\
+%retile (t: f32[12,16,128]) -> f32[12,16,128] {{
+  %t = {LAYERS} parameter(0)
+  ROOT %retiled = {LAYERS} copy(%t)
+}}
+
 %fused_read (q: f32[12,16,128], i: s32[]) -> f32[1,16,128] {{
   %q = {LAYERS} parameter(0)
   %i = s32[] parameter(1)
-  ROOT %cut = {ONE} dynamic-slice(%q, %i, %i, %i), dynamic_slice_sizes={{1,16,128}}
+  %view = {LAYERS} fusion(%q), kind=kLoop, calls=%retile
+  ROOT %cut = {ONE} dynamic-slice(%view, %i, %i, %i), dynamic_slice_sizes={{1,16,128}}
 }}
 
 %fused_write (r: f32[12,16,128], u: f32[1,16,128], j: s32[]) -> f32[12,16,128] {{
@@ -85,9 +91,10 @@ def test_scan_reads_and_writes_one_layer_each_turn() -> None:
         ),
         (('ROOT %made = f32[16,128]{1,0} custom-call(), custom_call_target="AllocateBuffer"',), 0),
         (("ROOT %same = f32[2048]{0} bitcast(%a)",), 0),
+        ((f"ROOT %new = {THERE} fusion(%a), kind=kLoop, calls=%retile",), 2),
     ],
 )
 def test_what_is_in_the_devices_memory_counts_as_often_as_it_is_moved(
     lines: tuple[str, ...], size: float
 ) -> None:
-    assert _moved(f"%a = {THERE} parameter(0)", *lines) == size * LAYER
+    assert _moved(f"%a = {THERE} parameter(0)", *lines, before=SCANNED) == size * LAYER
