@@ -116,6 +116,9 @@ def _compile(
     steps_for = _steps_for(task, payload)
     devices = compiler.devices_of(target)
     report.change(devices=len(devices))
+    if len(devices) != target["devices"]:
+        what = f"its compiler has {len(devices)} devices where {target['devices']} are"
+        report.change(warnings=[what])
     steps = steps_for(devices)
     pending = {"verdict": "failed", "message": "", "hint": "", PENDING: True}
     report.change(steps=[{"name": step.name, **pending} for step in steps])

@@ -78,7 +78,8 @@ def devices_of(target: Mapping[str, Any]) -> list[Any]:
     _have_compiler()
     bounds = target["chips_per_host"]
     try:
-        return _devices(target["topology"], tuple(bounds), target["slices"])
+        config = target.get("chip_config", "")
+        return _devices(target["topology"], tuple(bounds), target["slices"], config)
     except Exception as error:  # noqa: BLE001 - its class is not the same in all versions
         known = ", ".join(f"{name} {version}" for name, version in versions().items())
         text = str(error)
@@ -110,10 +111,14 @@ def _have_compiler() -> None:
         raise NotKnown("no-compiler", what, "take a newer jax[tpu]") from None
 
 
-def _devices(topology: str, chips_per_host: tuple[int, ...], slices: int) -> list[Any]:
+def _devices(
+    topology: str, chips_per_host: tuple[int, ...], slices: int, chip_config: str = ""
+) -> list[Any]:
     from jax.experimental import topologies
 
     options: dict[str, Any] = {"num_slices": slices}
+    if chip_config:
+        options["chip_config_name"] = chip_config
     if chips_per_host:
         # It wants three sides, also of what has two.
         options["chips_per_host_bounds"] = (*chips_per_host, 1, 1)[:3]

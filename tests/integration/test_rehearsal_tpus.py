@@ -80,7 +80,9 @@ def main(devices):
 """
 
 
-def target(topology: str, devices: int, chips: tuple[int, ...], slices: int = 1) -> RehearsalTarget:
+def target(
+    topology: str, devices: int, chips: tuple[int, ...], slices: int = 1, chip_config: str = ""
+) -> RehearsalTarget:
     """Return a target that is named as its compiler names it."""
     return RehearsalTarget(
         accelerator=topology,
@@ -90,6 +92,7 @@ def target(topology: str, devices: int, chips: tuple[int, ...], slices: int = 1)
         device_memory_bytes=0,
         chips_per_host=chips,
         slices=slices,
+        chip_config=chip_config,
     )
 
 
@@ -141,7 +144,9 @@ def sizes(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Rehearsed:
 def wrong(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Rehearsed:
     """Steps that nothing can be made of, and an accelerator that nobody knows."""
     root = tmp_path_factory.mktemp("store")
-    return Rehearsed(root, python, WRONG, target("v5e:2x2", 4, (2, 2)), target("v9:2x2", 4, (2, 2)))
+    # Two cores of a chip are one device there, if the compiler is told so.
+    v4 = target("v4:2x2x1", 4, (2, 2, 1), chip_config="megacore")
+    return Rehearsed(root, python, WRONG, v4, target("v9:2x2", 4, (2, 2)))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +213,7 @@ def test_a_step_that_cannot_be_compiled_says_why_and_what_to_do(wrong: Rehearsed
         "elsewhere": ("other devices than the accelerator's", "of the devices that the"),
     }
     for name, (message, hint) in hints.items():
-        step = wrong.step("v5e:2x2", name)
+        step = wrong.step("v4:2x2x1", name)
         assert (step.verdict, step.name) == ("failed", name)
         assert message in step.message
         assert hint in step.hint
@@ -218,7 +223,7 @@ def test_a_step_that_cannot_be_compiled_says_why_and_what_to_do(wrong: Rehearsed
 
 
 def test_what_is_odd_about_a_step_is_told_beside_it(wrong: Rehearsed) -> None:
-    report = wrong.reports["v5e:2x2"]
+    report = wrong.reports["v4:2x2x1"]
     assert [step.name for step in report.steps if step.verdict == "fits"] == [
         *("nowhere", "calls", "made"),
     ]
