@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,6 +41,14 @@ from .stored_listing import Listed
 
 if TYPE_CHECKING:
     from .preparing import Start
+
+BRING_PARALLEL = 16
+"""Most programs are small: what they take is the store's time to answer."""
+
+BRING_BYTES = 2 << 30
+FREE_PARTS = 4
+"""How much is brought at most, and that it takes no more than this part of the free disk: runs of
+other functions with the same packages have their programs there, too."""
 
 PARALLEL = 8
 LARGE_BYTES = 4 << 20
@@ -162,7 +171,7 @@ class CompileCache:
         self._places.tell_arriving()
         wanted = list(self._wanted())
         self._places.tell_arriving()
-        run_in_threads([(PARALLEL, [partial(self._bring, *each) for each in wanted])])
+        run_in_threads([(BRING_PARALLEL, [partial(self._bring, *each) for each in wanted])])
         if self._faults >= min(FAULTS, max(len(wanted), 1)):
             self._warn("some compiled programs could not be brought from the store")
         if self._refused:
@@ -179,7 +188,8 @@ class CompileCache:
                 if is_name(name):
                     found[name] = (whose, each)
         newest = sorted(found.items(), key=lambda item: -item[1][1].made_at)
-        left = self._max_bytes
+        free = shutil.disk_usage(self._places.directory).free
+        left = min(self._max_bytes, BRING_BYTES, free // FREE_PARTS)
         for name, (whose, each) in newest[:MOST_PROGRAMS]:
             self._known.add(name)
             left -= each.size_bytes
