@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.errors import KineticError, in_a_sentence
+from kinetic_flows.core.progress import Progress
+from kinetic_flows.core.settings.accelerator_names import names_in_words
 from kinetic_flows.core.settings.variables import tell_once
 from kinetic_flows.flows.rehearse import rehearse
 from kinetic_flows.plans.candidates import draft_on, drafts_of
@@ -45,14 +48,14 @@ def admitted(draft: Draft, session: Session) -> Draft:
     if session.platform.sees_files or not drafts:
         tell_once([HERE], session.progress.notice)
         return draft
-    session.progress.step(STEP_CHECK, "started")
-    packages = {each.accelerator: _packages(each, session) for each in drafts}
-    subjects = subjects_of(draft, packages)
-    found = last_rehearsals(draft, subjects)
-    session.progress.step(STEP_CHECK, "passed")
+    with _shown(session.progress):
+        packages = {each.accelerator: _packages(each, session) for each in drafts}
+        subjects = subjects_of(draft, packages)
+        found = last_rehearsals(draft, subjects)
     lacking = [each for each in packages if not _is_known(found.get(str(each)))]
     failure = ""
     if lacking:
+        session.progress.notice(_rehearses(draft.name, lacking))
         try:
             made = rehearse(plan_rehearsal(draft, session.environ, _alike(lacking)), session)
         except KineticError as error:
@@ -60,6 +63,27 @@ def admitted(draft: Draft, session: Session) -> Draft:
         else:
             found |= said_in([made], {str(each): subjects[str(each)] for each in lacking})
     return _without_misfits(draft, judge(list(subjects), found, failure), session)
+
+
+@contextmanager
+def _shown(progress: Progress) -> Iterator[None]:
+    """Show that packages are locked, and rehearsals looked up."""
+    progress.step(STEP_CHECK, "started")
+    try:
+        yield
+    except BaseException:
+        progress.step(STEP_CHECK, "failed")
+        raise
+    progress.step(STEP_CHECK, "passed")
+
+
+def _rehearses(function: str, accelerators: Sequence[Accelerator]) -> str:
+    """Say why a call takes longer than others."""
+    names = names_in_words(tuple(map(str, accelerators)))
+    return (
+        f"{function} has not been rehearsed for {names} with this code and these packages, so that "
+        "is done first (KINETIC_REHEARSE=0 leaves it out)"
+    )
 
 
 def _packages(draft: Draft, session: Session) -> str | None:
