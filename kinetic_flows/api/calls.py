@@ -79,8 +79,7 @@ def submit(
 
 def _admitted(draft: Draft, session: Session) -> Draft:
     """Return a call as far as its rehearsal lets it be launched, where it asks for one."""
-    is_asked = draft.call.options.rehearse and draft.settings.rehearse
-    return rehearse_gate.admitted(draft, session) if is_asked else draft
+    return rehearse_gate.admitted(draft, session) if draft.call.options.rehearse else draft
 
 
 def _debugger_words(draft: Draft, ticket: RunTicket) -> str:

@@ -44,6 +44,8 @@ def admitted(draft: Draft, session: Session) -> Draft:
     Raises:
         RehearsalError: Its steps fit none of them.
     """
+    if not draft.settings.rehearse:
+        return draft
     drafts = [each for each in drafts_of(draft) if each.accelerator.category != "cpu"]
     if session.platform.sees_files or not drafts:
         tell_once([HERE], session.progress.notice)

@@ -179,7 +179,10 @@ def test_on_this_machine_nothing_is_rehearsed_and_that_is_said_once(tmp_path: Pa
 
 def test_the_setting_overrules_what_the_decorator_asks_for(tmp_path: Path) -> None:
     assert is_asked_for(a_draft(tmp_path, LARGE))
-    assert not is_asked_for(a_draft(tmp_path, LARGE, KINETIC_REHEARSE="0"))
+    overruled = a_draft(tmp_path, LARGE, KINETIC_REHEARSE="0")
+    rehearsed(overruled, {LARGE: "exceeds"})
+    assert admit(overruled) == (overruled, [])
+    assert not is_asked_for(overruled)
     assert not is_asked_for(a_draft(tmp_path, "cpu", platform="local"))
 
 
