@@ -10,6 +10,7 @@ import glob
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 _AT_PEAK = re.compile(r"^  Live ranges at \d+ \(peak\):\n(?P<lines>(?:    .*\n)*)", re.MULTILINE)
@@ -35,27 +36,32 @@ class Compiled(NamedTuple):
 
     Attributes:
         program: jax's compiled step.
+        text: The program as XLA prints it.
         live: What is in memory when most of it is taken, largest first.
     """
 
     program: Any
+    text: str
     live: list[Live]
 
 
-def compile_and_note(lowered: Any) -> Compiled:
+def compile_and_note(lowered: Any, options: Mapping[str, Any] | None = None) -> Compiled:
     """Return a step that was lowered, compiled.
 
     Args:
         lowered: What `.lower()` returned.
+        options: Options of XLA besides those that say where it writes.
     """
     with tempfile.TemporaryDirectory(prefix="kinetic-dump-") as directory:
-        options = {"xla_dump_to": directory, "xla_dump_hlo_as_text": True}
+        dump = {"xla_dump_to": directory, "xla_dump_hlo_as_text": True}
         try:
-            program = lowered.compile(compiler_options=options)
+            program = lowered.compile(compiler_options={**dump, **(options or {})})
         except TypeError:
             # What others than jax make of a step may know no options.
             program = lowered.compile()
-        return Compiled(program, read_live(directory))
+        # Until jax 0.8 what is compiled for no device that is there has no text.
+        text = program.as_text() or _largest(directory, "*after_optimizations.txt")
+        return Compiled(program, text, read_live(directory))
 
 
 def read_live(directory: str) -> list[Live]:
@@ -67,12 +73,7 @@ def read_live(directory: str) -> list[Live]:
     Returns:
         Empty where it has written nothing, as another version of it may.
     """
-    files = glob.glob(os.path.join(glob.escape(directory), "*-live-range.txt"))
-    if not files:
-        return []
-    # Small programs are compiled on the way, to fold constants.
-    with open(max(files, key=os.path.getsize), encoding="utf-8", errors="replace") as file:
-        peak = _AT_PEAK.search(file.read())
+    peak = _AT_PEAK.search(_largest(directory, "*-live-range.txt"))
     if peak is None:
         return []
     found = [
@@ -80,3 +81,12 @@ def read_live(directory: str) -> list[Live]:
         for each in _LINE.finditer(peak["lines"])
     ]
     return sorted(found, key=lambda each: -each.size_bytes)
+
+
+def _largest(directory: str, pattern: str) -> str:
+    """Return the largest of the files that match: small programs are compiled on the way."""
+    files = glob.glob(os.path.join(glob.escape(directory), pattern))
+    if not files:
+        return ""
+    with open(max(files, key=os.path.getsize), encoding="utf-8", errors="replace") as file:
+        return file.read()

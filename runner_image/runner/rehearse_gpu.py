@@ -23,6 +23,10 @@ from .rehearse_steps import Around, NotKnown, Step
 NEEDS_A_CLIENT = "Unknown backend"
 """In what jax says where lowering asks for a GPU that runs, as calls of Python in a step do."""
 
+OPTIONS = {"xla_gpu_autotune_level": 0}
+"""Which of several kernels is the fastest is not tried, as nothing is there to try it on; until
+jax 0.9 a program with matrix products is not compiled at all otherwise."""
+
 _PACKAGES = ("jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin")
 _DNN_PACKAGES = ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
 _DNN_VERSION = (9, 8)
@@ -38,6 +42,8 @@ def set_variables(environ: MutableMapping[str, str], target: Mapping[str, Any]) 
     """
     # The plugin would look for a driver, and tell at length that there is none.
     environ["JAX_PLATFORMS"] = "cpu"
+    # Before jax 0.10 it looked for one all the same, and was not there where there was none.
+    environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
     environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     # Of several flags of the same name, the last one counts.
     count = f"--xla_force_host_platform_device_count={target['devices']}"
@@ -69,7 +75,7 @@ def compile_for(step: Step, around: Around) -> dict[str, Any]:
     if around.devices[0].platform == "cpu":
         return estimate(step, around, _why_not(around.target["topology"]))
     try:
-        return report_of(step, around, judge)
+        return report_of(step, around, judge, OPTIONS)
     except RuntimeError as error:
         if NEEDS_A_CLIENT not in str(error):
             raise
@@ -118,10 +124,13 @@ def _why_not(model: str) -> str:
         return f"XLA must know more of {model} than its name"
     try:
         device = _gpus(model, 1, 1)[0]
-        shape = jax.ShapeDtypeStruct((8,), "float32", sharding=SingleDeviceSharding(device))
-        jax.jit(lambda x: x + 1).lower(shape).compile()
-    except Exception as error:  # noqa: BLE001 - each version of jax fails in its own way
+        place = SingleDeviceSharding(device)
+        shape = jax.ShapeDtypeStruct((256, 256), "bfloat16", sharding=place)
+        compiled = jax.jit(lambda x: x @ x).lower(shape).compile(compiler_options=OPTIONS)
+    except (ImportError, RuntimeError, ValueError) as error:
         return f"jax {_version('jax')} compiles for no GPU here ({one_line(error)})"
+    if compiled.memory_analysis() is None:
+        return f"jax {_version('jax')} does not say what programs for GPUs take"
     return ""
 
 

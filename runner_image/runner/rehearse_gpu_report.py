@@ -7,25 +7,31 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .rehearse_arguments import warnings_of
-from .rehearse_compiled import describe, devices_used
-from .rehearse_counts import counts_of
+from .rehearse_collectives import collectives_of
+from .rehearse_compiled import devices_used, memory_of
+from .rehearse_counts import flops_of
 from .rehearse_dump import compile_and_note
 from .rehearse_live import buffers_of
+from .rehearse_memory import largest_buffers
 from .rehearse_program import Program
 from .rehearse_steps import Around, Step
+from .rehearse_traffic import bytes_moved
 
 Judge = Callable[[Mapping[str, int], Mapping[str, Any]], dict[str, Any]]
 """Says of sizes (the fields of `StepMemory`) and a target whether the step fits, in the fields of
 `StepReport`."""
 
 
-def report_of(step: Step, around: Around, judge: Judge) -> dict[str, Any]:
+def report_of(
+    step: Step, around: Around, judge: Judge, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return what is known of a step, as plain JSON values.
 
     Args:
         step: The step.
         around: What it is compiled with.
         judge: Says whether it fits.
+        options: Options of XLA.
     """
     import jax
 
@@ -33,22 +39,27 @@ def report_of(step: Step, around: Around, judge: Judge) -> dict[str, Any]:
     # What says of no device where it is goes to the first one, as it does where they are.
     with jax.default_device(around.devices[0]):
         lowered = step.function.lower(*step.args, **step.kwargs)
-    compiled, live = compile_and_note(lowered)
+    compiled, text, live = compile_and_note(lowered, options)
     known = {"name": step.name, "compile_seconds": round(time.monotonic() - begun, 2)}
     used = devices_used(compiled)
     if not used.issubset(around.devices):
         message = "the step was compiled for other devices than the accelerator's"
         hint = "make its mesh and shardings of the devices that the rehearsal is given"
         return {**known, "verdict": "failed", "message": message, "hint": hint}
-    described = describe(compiled, around.sources)
-    warnings = warnings_of(step) + described["warnings"]
+    warnings = warnings_of(step)
     if len(used) < len(around.devices):
         warnings.append(
             f"it uses {len(used)} of {len(around.devices)} devices: nothing says how its "
             "arguments are divided among more"
         )
-    if live:
-        described["buffers"] = buffers_of(live, Program(compiled.as_text()), around.sources)
-    described |= counts_of(compiled, lowered, max(len(used), 1))
-    judged = judge(described["memory"], around.target)
-    return {**known, **described, **judged, "warnings": warnings}
+    program = Program(text)
+    sources = around.sources
+    return {
+        **known,
+        "buffers": buffers_of(live, program, sources) or largest_buffers(program, sources),
+        "flops": flops_of(compiled, lowered, program, max(len(used), 1)),
+        "bytes_accessed": bytes_moved(program) or None,
+        "collectives": collectives_of(program),
+        "warnings": warnings,
+        **judge(memory_of(compiled), around.target),
+    }
