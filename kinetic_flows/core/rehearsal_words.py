@@ -7,6 +7,7 @@ safe for where it is shown.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from textwrap import wrap
 from typing import Any
 
 from kinetic_flows.core import markdown
@@ -29,6 +30,9 @@ from kinetic_flows.core.roofline import Resource, Roofline, roofline
 
 SHOWN_BUFFERS = 5
 """How many of the largest buffers are shown of a step."""
+
+COLUMNS = 100
+"""How wide sentences are; tables are as wide as they have to be."""
 
 NOT_KNOWN = (
     "Not known before it runs: how fast data comes, the memory of the hosts, what else is on the "
@@ -80,7 +84,7 @@ def table_text(record: RehearsalRecord) -> str:
         parts.extend(f"{for_line(title)}\n{_aligned(rows)}" for title, rows in _details(report))
     for report in record.reports:
         parts.extend("\n".join(lines) for lines in _problem_lines(report))
-    parts.append("\n".join(conclusion(record)))
+    parts.append("\n".join(_folded(line, "") for line in conclusion(record)))
     return "\n\n".join(parts)
 
 
@@ -182,7 +186,7 @@ def report_lines(report: TargetReport) -> list[str]:
     for title, rows in _details(report):
         lines += [for_line(title), *_aligned(rows).splitlines()]
     for problem in _problem_lines(report):
-        lines += problem
+        lines += "\n".join(problem).splitlines()
     return lines
 
 
@@ -296,7 +300,20 @@ def _buffer_row(buffer: Buffer) -> tuple[str, ...]:
 
 def _problem_lines(report: TargetReport) -> Iterator[list[str]]:
     for title, lines in _problem(report):
-        yield [for_line(title), *(f"  {for_line(line)}" for line in lines)]
+        yield [for_line(title), *(_folded(for_line(line), "  ") for line in lines)]
+
+
+def _folded(text: str, indent: str) -> str:
+    """Return a sentence as lines; words stay whole."""
+    lines = wrap(
+        text,
+        COLUMNS,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)
 
 
 def _problem(report: TargetReport) -> Iterator[tuple[str, list[str]]]:
