@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .rehearse_dump import Live
-from .rehearse_program import Program
+from .rehearse_memory import told_by
+from .rehearse_program import Instruction, Program
 from .rehearse_shapes import Array, Shape
 from .rehearse_sources import Sources
 
@@ -29,21 +30,32 @@ def _buffer(live: Live, program: Program, sources: Sources) -> dict[str, Any]:
     told = {"size_bytes": live.size_bytes, "shape": "", "operation": live.name, "source": ""}
     if maker is None:
         return {**told, "kind": "temporary"}
-    inner = program.root_of(maker.called[0]) if maker.called else None
-    # Compilers do not name all that they fuse.
-    teller = maker if maker.operation or inner is None else inner
-    is_given = any(maker is each and each.argument is not None for each in _entry(program))
+    kind = _kind(program, maker)
+    teller = told_by(program, maker)
+    is_copy = teller.opcode == "parameter" and kind != "argument"
+    operation = teller.operation or live.name
     return {
         **told,
         "shape": _shape_at(maker.shape, live.part),
-        "operation": teller.operation or live.name,
+        "operation": f"copy of {operation}" if is_copy else operation,
         "source": sources.of(program.frames_of(teller)),
-        "kind": "argument" if is_given else "temporary",
+        "kind": kind,
     }
 
 
-def _entry(program: Program) -> list[Any]:
-    return program.computations.get(program.entry, [])
+def _kind(program: Program, maker: Instruction) -> str:
+    """Return whether what an instruction makes is given, returned, or made meanwhile."""
+    if any(maker is each for each in program.computations.get(program.entry, ())):
+        if maker.argument is not None:
+            return "argument"
+        root = program.root_of(program.entry)
+        returned = root.operands if root is not None and root.opcode == "tuple" else ()
+        # What takes an argument's place is in the argument's memory.
+        taken = program.outputs_in_arguments()
+        places = [place for place, name in enumerate(returned) if name == maker.name]
+        if maker is root or (places and not taken.keys() & set(places)):
+            return "output"
+    return "temporary"
 
 
 def _shape_at(shape: Shape, part: str) -> str:

@@ -77,7 +77,7 @@ def largest_buffers(program: Program, sources: Sources) -> list[dict[str, Any]]:
             "kind": buffer.kind,
         }
         for buffer in largest
-        for described in [_told_by(program, buffer.instruction)]
+        for described in [told_by(program, buffer.instruction)]
     ]
 
 
@@ -87,8 +87,13 @@ def _operation(buffer: _Buffer, described: Instruction) -> str:
     return f"copy of {described.operation}" if is_copy else described.operation
 
 
-def _told_by(program: Program, instruction: Instruction) -> Instruction:
-    """Return the instruction that tells where one comes from: not all that compilers add do."""
+def told_by(program: Program, instruction: Instruction) -> Instruction:
+    """Return the instruction that tells where one comes from: not all that compilers add do.
+
+    Args:
+        program: The program.
+        instruction: The instruction.
+    """
     found: Instruction | None = instruction
     for _ in range(8):
         if found is None or found.operation:

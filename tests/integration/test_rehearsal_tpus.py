@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from runner_jobs import Job, start_runner, wait
 
 LOCKS = Path(__file__).parents[2] / "runner_image" / "base-locks"
 GIB = 1 << 30
+H100_BYTES = 84_942_979_072
 
 # Sizes are of one device: what is `large` takes 48 GiB, what is `larger` 120.
 SIZES = """
@@ -238,3 +239,18 @@ def test_a_topology_that_libtpu_does_not_know_is_told_with_its_version(wrong: Re
     assert (report.problem, report.steps) == ("unknown-topology", ())
     assert f"libtpu {report.versions['libtpu']}" in report.message
     assert "newer jax[tpu]" in report.hint
+
+
+def test_gpus_are_estimated_from_the_program_for_cpus_where_nothing_compiles_for_them(
+    python: Path, tmp_path: Path
+) -> None:
+    gpus = replace(target("h100", 2, ()), accelerator="gpu-h100x2", kind="gpu")
+    report = Rehearsed(tmp_path, python, SIZES, gpus).reports["gpu-h100x2"]
+    assert [step.verdict for step in report.steps] == ["fits", "fits", "exceeds"]
+    assert all(step.is_estimate for step in report.steps)
+    needed = [round((step.memory.needed_bytes or 0) / GIB) for step in report.steps]
+    assert (needed, report.devices) == ([0, 48, 120], 2)
+    # Of what jax takes of a GPU; the compiler does not come with jax[tpu].
+    assert {step.memory.available_bytes for step in report.steps} == {int(0.75 * H100_BYTES)}
+    assert report.steps[0].collectives[0].operation == "all-reduce"
+    assert "compiles for no GPU here" in report.warnings[0]

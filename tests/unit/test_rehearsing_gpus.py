@@ -36,7 +36,7 @@ HloLiveRange (max 29):
     main.7 (100.0%, total: 5 767 168 bytes, current: 0 bytes, remaining: 5 767 168 bytes)
 """
 PROGRAM = """\
-HloModule jit_f, is_scheduled=true
+HloModule jit_f, is_scheduled=true, input_output_alias={ {1}: (0, {}, may-alias) }
 
 FileNames
 1 "/app/model.py"
@@ -55,11 +55,14 @@ StackFrames
   ROOT %tanh.1 = f32[256,512]{1,0} tanh(%p), metadata={op_name="jit(f)/tanh" stack_frame_id=1}
 }
 
-ENTRY %main.7 (x.1: f32[256,512], w.1: f32[3,512,512]) -> (s32[], f32[256,512]) {
+ENTRY %main.7 (x.1: f32[256,512], w.1: f32[3,512,512]) -> (f32[256,512], f32[256,512]) {
   %w.1 = f32[3,512,512]{2,1,0} parameter(1), metadata={op_name="w"}
   %x.1 = f32[256,512]{1,0} parameter(0), metadata={op_name="x"}
   %fusion.2 = f32[256,512]{1,0} fusion(%x.1), kind=kLoop, calls=%fused
-  ROOT %while.6 = (s32[], f32[256,512]{1,0}) while(%w.1), metadata={op_name="jit(f)/while"}
+  %copy.9 = f32[256,512]{0,1} copy(%x.1)
+  %while.6 = (s32[], f32[256,512]{1,0}) while(%w.1), metadata={op_name="jit(f)/while"}
+  %sin.3 = f32[256,512]{1,0} sine(%copy.9), metadata={op_name="jit(f)/sin" stack_frame_id=1}
+  ROOT %tuple.5 = (f32[256,512]{1,0}, f32[256,512]{1,0}) tuple(%fusion.2, %sin.3)
 }
 """
 
@@ -183,13 +186,16 @@ def test_where_nothing_was_written_down_nothing_is_read(tmp_path: Path) -> None:
 
 
 def test_what_is_in_memory_is_named_with_what_made_it_and_where() -> None:
-    live = [Live("w.1", "", 9), Live("while.6", "1", 8), Live("fusion.2", "", 7), Live("n", "", 6)]
+    names = ("w.1", "while.6", "fusion.2", "sin.3", "copy.9", "n")
+    live = [Live(name, "1" if name == "while.6" else "", 9) for name in names]
     buffers = buffers_of(live, Program(PROGRAM), Sources("/app"))
     told = [(each["kind"], each["shape"], each["operation"], each["source"]) for each in buffers]
     assert told == [
         ("argument", "f32[3,512,512]", "w", ""),
         ("temporary", "f32[256,512]", "jit(f)/while", ""),
-        ("temporary", "f32[256,512]", "jit(f)/tanh", "model.py:8"),
+        ("output", "f32[256,512]", "jit(f)/tanh", "model.py:8"),
+        ("temporary", "f32[256,512]", "jit(f)/sin", "model.py:8"),
+        ("temporary", "f32[256,512]", "copy of x", ""),
         ("temporary", "", "n", ""),
     ]
 
