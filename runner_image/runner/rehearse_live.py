@@ -31,7 +31,7 @@ def _buffer(live: Live, program: Program, sources: Sources) -> dict[str, Any]:
     if maker is None:
         return {**told, "kind": "temporary"}
     kind = _kind(program, maker)
-    teller = told_by(program, maker)
+    teller = _named_within(program, maker) or told_by(program, maker)
     is_copy = teller.opcode == "parameter" and kind != "argument"
     operation = teller.operation or live.name
     return {
@@ -41,6 +41,13 @@ def _buffer(live: Live, program: Program, sources: Sources) -> dict[str, Any]:
         "source": sources.of(program.frames_of(teller)),
         "kind": kind,
     }
+
+
+def _named_within(program: Program, maker: Instruction) -> Instruction | None:
+    """Return the last that has a name of what was fused, where the whole has none."""
+    fused = () if maker.operation or not maker.called else program.computations[maker.called[0]]
+    named = [each for each in fused if each.operation and each.argument is None]
+    return named[-1] if named else None
 
 
 def _kind(program: Program, maker: Instruction) -> str:

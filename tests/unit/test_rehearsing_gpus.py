@@ -52,7 +52,8 @@ StackFrames
 
 %fused (p: f32[256,512]) -> f32[256,512] {
   %p = f32[256,512]{1,0} parameter(0)
-  ROOT %tanh.1 = f32[256,512]{1,0} tanh(%p), metadata={op_name="jit(f)/tanh" stack_frame_id=1}
+  %tanh.1 = f32[256,512]{1,0} tanh(%p), metadata={op_name="jit(f)/tanh" stack_frame_id=1}
+  ROOT %convert.1 = f32[256,512]{1,0} convert(%tanh.1)
 }
 
 ENTRY %main.7 (x.1: f32[256,512], w.1: f32[3,512,512]) -> (f32[256,512], f32[256,512]) {
