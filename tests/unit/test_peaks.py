@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +45,18 @@ def test_chips_are_as_many_devices_as_a_rehearsal_has() -> None:
         if accelerator.category != "cpu":
             devices = target_for(accelerator).devices
             assert devices == accelerator.count * peak_of(accelerator).devices
+
+
+def test_the_page_has_every_figure_with_its_source() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rehearsal.md").read_text()
+    for peak in PEAKS.values():
+        row = next(line for line in page.splitlines() if f"({peak.source})" in line)
+        assert peak.flops
+        assert peak.memory_bandwidth
+        cells = [cell.strip() for cell in row.split("|")]
+        assert f"{peak.flops / 1e12:g}" == cells[2]
+        assert f"{peak.memory_bandwidth / 1e9:g}" in cells[3].split(", ")
+        assert (f"{peak.link_bandwidth / 1e9:g}" if peak.link_bandwidth else "") == cells[4]
 
 
 def test_step_that_computes_long_uses_all_of_a_chip_at_most() -> None:

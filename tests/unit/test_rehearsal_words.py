@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from kinetic_flows.core.rehearsal_words import (
     smallest_that_fits,
     table_markdown,
     table_text,
+    tables,
 )
 from kinetic_flows.core.rehearsals import (
     Buffer,
@@ -213,6 +216,13 @@ def test_names_of_others_give_no_orders_to_terminals_or_pages() -> None:
     assert "\\<b\\>" in texts[1]
     assert "](javascript" not in texts[1].replace("\\](", "")
     assert "<b>" not in texts[1]
+
+
+def test_the_page_shows_tables_as_they_are_printed() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rehearsal.md").read_text()
+    for title, (head, *_) in tables(_record(FITS)):
+        shown = page.partition(f"\n{title}\n")[2].splitlines()[0]
+        assert tuple(re.split(r"\s{2,}", shown)) == head
 
 
 def test_markdown_has_a_table_of_whole_rows() -> None:
