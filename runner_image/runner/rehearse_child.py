@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -123,13 +123,17 @@ def _compile(
     pending = {"verdict": "failed", "message": "", "hint": "", PENDING: True}
     report.change(steps=[{"name": step.name, **pending} for step in steps])
     sources = Sources(task["workspace"], task["root"])
+    # Whether each fits comes first: what is large in one that does not may take long to find out.
+    more: list[tuple[int, Callable[[], dict[str, Any]]]] = []
     for place, step in enumerate(steps):
 
-        def note(known: dict[str, Any], place: int = place) -> None:
-            report.keep_step(place, known)
+        def later(find: Callable[[], dict[str, Any]], place: int = place) -> None:
+            more.append((place, find))
 
-        around = Around(target, devices, sources, steps_for, note)
-        note(_compiled(compiler, step, around))
+        around = Around(target, devices, sources, steps_for, later)
+        report.keep_step(place, _compiled(compiler, step, around))
+    for place, find in more:
+        report.keep_step(place, find())
 
 
 def _compiled(compiler: ModuleType, step: Step, around: Around) -> dict[str, Any]:

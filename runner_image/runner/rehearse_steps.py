@@ -45,7 +45,7 @@ def _no_steps(_devices: list[Any]) -> list[Step]:
     return []
 
 
-def _forget(_report: dict[str, Any]) -> None:
+def _forget(_more: Callable[[], dict[str, Any]]) -> None:
     return None
 
 
@@ -57,14 +57,15 @@ class Around(NamedTuple):
         devices: The target's devices, as the rehearsal was given them.
         sources: Names lines of the person's own files.
         steps_for: Calls the rehearsal again, for other devices.
-        note: Keeps what is known of the step so far, should this process be ended.
+        later: Takes what finds out more of the step, and is called when all steps have been
+            compiled; it returns the step's report.
     """
 
     target: Mapping[str, Any]
     devices: list[Any]
     sources: Sources
     steps_for: Callable[[list[Any]], list[Step]] = _no_steps
-    note: Callable[[dict[str, Any]], None] = _forget
+    later: Callable[[Callable[[], dict[str, Any]]], None] = _forget
 
 
 class NotKnown(Exception):

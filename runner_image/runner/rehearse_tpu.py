@@ -12,7 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Any
 
-from .rehearse_arguments import warnings_of
+from .rehearse_arguments import largest_arguments, warnings_of
 from .rehearse_compiled import describe, devices_used
 from .rehearse_hints import one_line
 from .rehearse_refusal import Refusal, read_refusal
@@ -197,19 +197,25 @@ def _exceeds(
     known |= {"verdict": "exceeds", "message": message, "hint": LESS, "memory": refusal.memory}
     if refusal.buffers:
         return {**known, "buffers": refusal.buffers}
-    around.note(known)
+    known["buffers"] = largest_arguments(step)
+    around.later(lambda: _filled(step, around, known, refusal))
+    return known
+
+
+def _filled(step: Step, around: Around, known: dict[str, Any], refusal: Refusal) -> dict[str, Any]:
+    """Return what is known of a step that does not fit, with all that it is full of."""
     for generation, chips, per_chip in LARGER:
         described = _elsewhere(step, around, generation, chips, per_chip)
         if described is None:
             continue
-        memory = {**described["memory"], **refusal.memory}
-        message += (
-            f" (The largest buffers, and all sizes but these two, are those of the same step on "
-            f"{generation}, which has more memory.)"
+        message = (
+            f"{known['message']} (The largest buffers, and all sizes but these two, are those of "
+            f"the same step on {generation}, which has more memory.)"
         )
-        return {**known, **described, "message": message, "memory": memory} | {
-            "warnings": known["warnings"] + described["warnings"]
-        }
+        memory = {**described["memory"], **refusal.memory}
+        warnings = known["warnings"] + described["warnings"]
+        changes = {"message": message, "memory": memory, "warnings": warnings}
+        return {**known, **described, **changes}
     return known
 
 

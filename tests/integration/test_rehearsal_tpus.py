@@ -198,7 +198,10 @@ def test_what_does_not_fit_is_described_by_a_generation_with_more_memory(
         assert step.memory.arguments_bytes == 24 * GIB
         assert "exceeds available HBM" in step.message
         assert "those of the same step on v5p" in step.message
-    assert sizes.step("v5e:2x2", "larger").buffers == ()
+    # Of what no TPU has room for, there are the arguments.
+    (argument,) = sizes.step("v5e:2x2", "larger").buffers
+    assert argument.size_bytes == 60 * GIB
+    assert (argument.operation, argument.shape) == ("args[0]", f"bf16[{30 * GIB}]")
 
 
 def test_a_rehearsal_prints_what_it_prints_once_and_libtpu_nothing(sizes: Rehearsed) -> None:
