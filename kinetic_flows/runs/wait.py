@@ -132,7 +132,8 @@ def _wait(
     waits, events = PodWaits(run, session), WaitEvents(run, session)
     relay = relay_for(run, session) if is_launched else Relay(run, session, is_needed=False)
     with ShownOutput(progress) as output, ExitStack() as leaving:
-        with short_retries():
+        with short_retries(), ExitStack() as hasty:
+            is_hasty = False
             while True:
                 before = replace(seen, output=b"", position=output.position)
                 seen = left.look(_look(run, session, processes, before))
@@ -152,6 +153,10 @@ def _wait(
                 waits.take(seen)
                 events.take(seen, is_relayed=bool(relay.is_needed))
                 cancellation.look()
+                if session.api_availability.is_away and not is_hasty:
+                    # Else each look at the API holds what the run prints back for seconds.
+                    hasty.enter_context(short_retries(0))
+                    is_hasty = True
                 waited = time.monotonic() - started
                 if timeout_seconds is not None and waited >= timeout_seconds:
                     raise _timeout(run, timeout_seconds)
