@@ -19,7 +19,7 @@ import kinetic
 from kinetic_flows.clients.prefect.labels import ACCELERATOR_LABEL
 from kinetic_flows.core.candidates import Launch
 from kinetic_flows.core.errors import RunCancelled, RunCrashed
-from kinetic_flows.core.job import RUN_KEY_VARIABLE
+from kinetic_flows.core.job import COMPILE_CACHE_KEY_VARIABLE, RUN_KEY_VARIABLE
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.platforms.gke.names import LAUNCH_LABEL, RUN_ID_POD_LABEL
 from kinetic_flows.runs.candidates import starting
@@ -185,13 +185,14 @@ def test_a_winner_that_is_preempted_at_once_goes_back_to_the_list(
     several = functions.until.with_options(accelerator=["t4", "l4"], max_preemptions=1)
     run = several.submit(str(calls))
     await_calls(calls, 1)
-    assert handed_over(cloud, run.id, "r0c1") == {RUN_KEY_VARIABLE, "PREFECT_API_AUTH_STRING"}
+    keys = {RUN_KEY_VARIABLE, COMPILE_CACHE_KEY_VARIABLE}
+    assert handed_over(cloud, run.id, "r0c1") == {*keys, "PREFECT_API_AUTH_STRING"}
     # Whoever launches it again has other credentials.
     anothers = {"PREFECT_API_KEY": "of-another"}
     monkeypatch.setattr(starting, "credentials_for", lambda *_: anothers)
     cloud.cluster.preempt(pod_of(cloud, run.id, "r0c1"))
     await_calls(calls, 2)
-    assert handed_over(cloud, run.id, "r1c1") == {RUN_KEY_VARIABLE}
+    assert handed_over(cloud, run.id, "r1c1") == keys
     (calls / "go").touch()
     assert run.result(timeout_seconds=60) == 2
     assert (

@@ -12,7 +12,11 @@ import pytest
 from kinetic_flows.clients.prefect.job_rendering import render_job
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.job import RUN_KEY_VARIABLE, SEAL_KEY_VARIABLE
+from kinetic_flows.core.job import (
+    COMPILE_CACHE_KEY_VARIABLE,
+    RUN_KEY_VARIABLE,
+    SEAL_KEY_VARIABLE,
+)
 from kinetic_flows.core.job_parts import SecretSpec
 from kinetic_flows.core.launcher import LaunchRequest
 from kinetic_flows.core.options import RunOptions
@@ -87,7 +91,7 @@ def test_a_template_of_an_earlier_version_is_named_where_it_matters() -> None:
     assert "`kinetic pool create`" in told
 
 
-@pytest.mark.parametrize("name", [RUN_KEY_VARIABLE, SEAL_KEY_VARIABLE])
+@pytest.mark.parametrize("name", [RUN_KEY_VARIABLE, SEAL_KEY_VARIABLE, COMPILE_CACHE_KEY_VARIABLE])
 def test_keys_are_handed_over_in_the_runs_secret_and_not_in_its_job(name: str) -> None:
     request = LaunchRequest(
         run_id=RUN,
