@@ -60,7 +60,6 @@ def widen(client: Any) -> None:
     session = getattr(client, "_http", None)
     if session is None:
         return
-    from requests.adapters import HTTPAdapter
-
     for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+        kind = type(session.get_adapter(scheme))
+        session.mount(scheme, kind(pool_maxsize=CONNECTIONS))

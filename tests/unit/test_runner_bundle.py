@@ -43,13 +43,13 @@ def test_members_are_sorted_and_carry_no_time() -> None:
 
 
 WHERE_THERE = {
-    *("certifi", "debugpy", "google_crc32c", "jax"),
+    *("certifi", "compression", "debugpy", "google_crc32c", "jax"),
     *("prefect", "pydantic", "typing_extensions"),
 }
 """For functions that are flows, and for parameters of other types than JSON has, in images that
 have them; pydantic brings typing_extensions along, and google-cloud-storage certifi (through
 requests) and google_crc32c. debugpy comes with the runs that ask for it,
-and jax is where a rehearsal compiles with it."""
+and jax is where a rehearsal compiles with it. compression is Python's own since 3.14."""
 
 
 def _imported_by(sources: dict[str, str]) -> set[str]:
