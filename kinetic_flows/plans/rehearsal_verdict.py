@@ -59,12 +59,12 @@ class Verdict:
         else:
             reasons = "".join(f"\n  - {each}" for each in listed)
             message = f"{function} fits none of its accelerators, as its rehearsal says:{reasons}"
-        fits = f"{self.smallest} is the smallest rehearsed that fits; " if self.smallest else ""
+        larger = f"`{function}.rehearse([...])` with larger ones may find one that fits"
+        fits = f"{self.smallest} is the smallest rehearsed that fits" if self.smallest else larger
         return RehearsalError(
             message,
             value=tuple(self.misfits),
-            hint=f"{fits}nothing was built or uploaded, and KINETIC_REHEARSE=0 launches it all "
-            "the same",
+            hint=f"{fits}; nothing was launched, and KINETIC_REHEARSE=0 launches it all the same",
         )
 
 

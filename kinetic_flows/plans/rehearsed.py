@@ -190,7 +190,8 @@ def largest_in_words(buffers: Sequence[Buffer]) -> str:
     if not buffers:
         return ""
     first = buffers[0]
-    made = f" by {for_line(first.operation)}" if first.operation else ""
+    origin = "of the argument" if first.kind == "argument" else "by"
+    made = f" {origin} {for_line(first.operation)}" if first.operation else ""
     at = f" at {for_line(first.source)}" if first.source else ""
     size = of_memory(first.size_bytes, first.size_bytes).rpartition(" of ")[2]
     return f"{size} {for_line(first.shape)}{made}{at}"

@@ -179,9 +179,15 @@ def test_a_call_that_fits_nowhere_is_refused_with_what_it_needs_and_what_would_f
     assert error.message == f"train does not fit {SMALL}, as its rehearsal says: {TOO_LARGE}"
     assert error.value == (SMALL,)
     assert error.hint == (
-        f"{LARGE} is the smallest rehearsed that fits; nothing was built or uploaded, and "
+        f"{LARGE} is the smallest rehearsed that fits; nothing was launched, and "
         "KINETIC_REHEARSE=0 launches it all the same"
     )
+
+
+def test_an_argument_that_is_the_largest_is_named_as_one() -> None:
+    weights = Buffer(size_bytes=GIB, shape="f32[16384,16384]", operation="params", kind="argument")
+    told = of(replace(EXCEEDS, steps=(step("exceeds", 32, buffers=(weights,)),)))[SMALL]
+    assert told.misfit.endswith("the largest is 1.00 GiB f32[16384,16384] of the argument params")
 
 
 def test_of_a_list_that_fits_nowhere_each_reason_is_told() -> None:
@@ -191,7 +197,7 @@ def test_of_a_list_that_fits_nowhere_each_reason_is_told() -> None:
         "train fits none of its accelerators, as its rehearsal says:\n"
         f"  - {SMALL}: {TOO_LARGE}\n  - tpu-v4-8: {TOO_LARGE}"
     )
-    assert (error.hint or "").startswith("nothing was built or uploaded")
+    assert (error.hint or "").startswith("`train.rehearse([...])` with larger ones may find one")
 
 
 def test_of_a_list_only_what_does_not_fit_is_left_out() -> None:
