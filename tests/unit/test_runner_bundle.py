@@ -43,7 +43,7 @@ def test_members_are_sorted_and_carry_no_time() -> None:
 
 
 WHERE_THERE = {
-    *("certifi", "compression", "debugpy", "google_crc32c", "jax"),
+    *("certifi", "compression", "debugpy", "google_crc32c", "jax", "jaxlib"),
     *("prefect", "pydantic", "typing_extensions"),
 }
 """For functions that are flows, and for parameters of other types than JSON has, in images that
