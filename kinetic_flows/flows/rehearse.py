@@ -106,7 +106,7 @@ class _Rehearsal:
         self._session = session
         self._reports: dict[str, TargetReport] = {}
         self._run_ids: list[str] = []
-        self._failures: list[KineticError] = []
+        self._failures: dict[str, KineticError] = {}
         self._told: set[str] = set()
 
     def run(self) -> RehearsalRecord:
@@ -114,8 +114,8 @@ class _Rehearsal:
         groups = self._groups()
         for group in groups:
             self._compile(group)
-        if len(self._failures) and not any(each.steps for each in self._reports.values()):
-            raise self._failures[0]
+        if len(self._failures) == len(self._plan.wanted):
+            raise next(iter(self._failures.values()))
         record = RehearsalRecord(
             function=self._plan.function,
             code_sha256=self._plan.code_sha256,
@@ -205,9 +205,9 @@ class _Rehearsal:
 
     def _failed(self, members: Sequence[Wanted], error: KineticError) -> None:
         """Note that nothing is known of accelerators; others may have more luck."""
-        self._failures.append(error)
         for wanted in members:
             name = wanted.target.accelerator
+            self._failures[name] = error
             self._reports[name] = TargetReport(
                 accelerator=name,
                 problem="died" if isinstance(error, RunError) else "no-compiler",
@@ -220,9 +220,13 @@ class _Rehearsal:
         """Keep a record for later plans and calls."""
         draft = self._plan.wanted[0].draft
         platform = draft.platform
-        RehearsalRecords(
+        records = RehearsalRecords(
             home=draft.settings.home, store=platform.store, trust=platform.store_trust
-        ).keep(record)
+        )
+        try:
+            records.keep(record)
+        except KineticError as error:
+            self._session.progress.warning(f"others do not find it: {error.message}")
 
 
 @dataclass(frozen=True, kw_only=True)

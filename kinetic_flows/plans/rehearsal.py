@@ -86,7 +86,8 @@ def function_id(function: Callable[..., Any]) -> str:
     module = getattr(function, "__module__", None) or "__main__"
     if module == "__main__":
         file = getattr(sys.modules.get("__main__"), "__file__", None)
-        module = Path(file).stem if file else module
+        # What is read from standard input has a name in angle brackets.
+        module = Path(file).stem if file and not file.startswith("<") else module
     return f"{module}:{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
