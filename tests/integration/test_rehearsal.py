@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from prefect_http import PREFECT
 from projects import make_project
 
 import kinetic
+from kinetic_flows.cli import main
 from kinetic_flows.clients.prefect import labels
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
 from kinetic_flows.clients.prefect.flow_names import (
@@ -103,16 +105,21 @@ def test_where_packages_cannot_be_installed_a_cpu_of_the_cluster_compiles(
     prefect_api_url: str,
     quick_cloud: QuickCloud,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name, value in quick_cloud.environment.items():
         monkeypatch.setenv(name, value)
-    train = project(8)
+    project(8)
     monkeypatch.setattr("platform.machine", lambda: "arm64")
 
     # Pods have the Python of these tests here, in which there is no libtpu.
-    rehearsal = train.rehearse(["tpu-v6e-8"])
+    words = ("rehearsed_functions:train", "--accelerator", "tpu-v6e-8", "--json")
+    with pytest.raises(SystemExit) as ended:
+        main(["rehearse", *words])
 
-    assert rehearsal.reports[0].problem == "no-compiler"
+    told = json.loads(capsys.readouterr().out)
+    assert (ended.value.code, told["smallest_that_fits"]) == (1, None)
+    assert [each["problem"] for each in told["reports"]] == ["no-compiler"]
     flow_run, (run,) = last_rehearsal(api)
     assert flow_run.state_type == "FAILED"
     assert run.labels[labels.ACCELERATOR_LABEL] == "cpu"
