@@ -49,6 +49,7 @@ _VERDICTS: dict[Verdict, str] = {
     "exceeds": "does not fit",
     "failed": "does not compile",
 }
+MAY_FIT = "may fit"
 _BOUNDS: dict[Resource, str] = {"compute": "compute", "memory": "memory", "links": "links"}
 
 Rows = list[tuple[str, ...]]
@@ -212,6 +213,12 @@ def tables(record: RehearsalRecord) -> list[tuple[str, Rows]]:
     return [(title, rows if several else _without(rows, 1)) for title, rows in made]
 
 
+def _verdict(step: StepReport) -> str:
+    """Return whether a step fits in words; some estimates decide nothing."""
+    is_open = step.is_estimate and step.memory.needed_bytes is not None
+    return MAY_FIT if step.verdict == "failed" and is_open else _VERDICTS[step.verdict]
+
+
 def _memory_row(name: str, step: StepReport) -> tuple[str, ...]:
     told = step.memory
     known = told.needed_bytes is not None and told.available_bytes is not None
@@ -221,7 +228,7 @@ def _memory_row(name: str, step: StepReport) -> tuple[str, ...]:
     return (
         name,
         step.name,
-        f"{_VERDICTS[step.verdict]}{mark}",
+        f"{_verdict(step)}{mark}",
         memory(told.needed_bytes),
         memory(told.available_bytes),
         memory(left),
@@ -323,7 +330,7 @@ def _problem(report: TargetReport) -> Iterator[tuple[str, list[str]]]:
         yield f"Of {name} nothing is known", _lines(report.message, report.hint)
     for step in report.steps:
         if step.message:
-            title = f"{step.name} on {name} {_VERDICTS[step.verdict]}"
+            title = f"{step.name} on {name} {_verdict(step)}"
             yield title, _lines(step.message, step.hint)
     for warning in report.warnings:
         yield f"Note on {name}", _lines(warning, "")

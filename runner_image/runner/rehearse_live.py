@@ -32,8 +32,8 @@ def _buffer(live: Live, program: Program, sources: Sources) -> dict[str, Any]:
         return {**told, "kind": "temporary"}
     kind = _kind(program, maker)
     teller = _named_within(program, maker) or told_by(program, maker)
-    is_copy = teller.opcode == "parameter" and kind != "argument"
     operation = teller.operation or live.name
+    is_copy = teller.opcode == "parameter" and teller.operation and kind != "argument"
     return {
         **told,
         "shape": _shape_at(maker.shape, live.part),

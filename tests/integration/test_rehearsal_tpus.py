@@ -256,4 +256,5 @@ def test_gpus_are_estimated_from_the_program_for_cpus_where_nothing_compiles_for
     # Of what jax takes of a GPU; the compiler does not come with jax[tpu].
     assert {step.memory.available_bytes for step in report.steps} == {int(0.75 * H100_BYTES)}
     assert report.steps[0].collectives[0].operation == "all-reduce"
+    assert report.steps[0].flops == pytest.approx(2 * 2 * 256**3, rel=0.1)
     assert "compiles for no GPU here" in report.warnings[0]

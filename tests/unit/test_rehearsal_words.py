@@ -164,6 +164,8 @@ def test_estimates_are_marked() -> None:
     assert "fits, an estimate" in table_text(_record(estimate))
     assert "Estimates are of the program that is compiled for CPUs" in table_text(_record(estimate))
     assert sentence(estimate) == "fits h100: 12.50 of 31.25 GiB a device, an estimate"
+    undecided = _of("h100", _step(is_estimate=True, verdict="failed"))
+    assert "may fit, an estimate" in table_text(_record(undecided))
 
 
 @pytest.mark.parametrize(
