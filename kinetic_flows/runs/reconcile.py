@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 
 from kinetic_flows.clients.prefect.api import PrefectApi, RunQuery, RunRecord
-from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW, PARENT_FLOW
+from kinetic_flows.clients.prefect.flow_names import GROUP_FLOW, PARENT_FLOW, REHEARSE_FLOW
 from kinetic_flows.clients.prefect.labels import CANDIDATES_LABEL, STORE_LABEL
 from kinetic_flows.core.errors import KineticError, PrefectUnreachable
 from kinetic_flows.core.job import CANCEL_GRACE_SECONDS
@@ -124,7 +124,7 @@ def crash_abandoned_parents(
     abandoned = []
     running = [
         parent
-        for flow in (PARENT_FLOW, GROUP_FLOW)
+        for flow in (PARENT_FLOW, GROUP_FLOW, REHEARSE_FLOW)
         for parent in api.find_runs(RunQuery(flow=flow, state_types=("RUNNING",)))
     ]
     for parent in running:
