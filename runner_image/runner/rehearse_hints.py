@@ -110,6 +110,19 @@ _HINTS: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
         ),
     ),
     (
+        (),
+        ("Cannot lower pallas_call on platform: gpu",),
+        (
+            "add absl-py to the function's dependencies: Pallas imports it for GPUs, and jax does "
+            "not bring it along"
+        ),
+    ),
+    (
+        (),
+        ("Unsupported algorithm on the current device",),
+        "the GPU has no instructions for that: take another dtype or precision, or a later GPU",
+    ),
+    (
         ("MemoryError",),
         (),
         "give shapes (jax.eval_shape, jax.ShapeDtypeStruct) in place of arrays",

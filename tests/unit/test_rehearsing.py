@@ -143,10 +143,12 @@ def test_what_is_no_step_is_told_in_words(returned: Any, message: str, hint: str
         ("Number of devices 1 must be >= the product of mesh_shape (4,)", "devices=devices"),
         ("global size of its dimension 0 should be divisible by 4", "divide by the mesh's axes"),
         ("MakeArrays not available with compile-only client.", "give shapes"),
+        ("Cannot lower pallas_call on platform: gpu. To use Pallas on GPU, ...", "add absl-py"),
+        ("Unsupported algorithm on the current device(s): ALG_DOT_BF16_BF16_F32", "later GPU"),
         ("something else", ""),
     ],
 )
-def test_what_jax_says_of_meshes_and_arrays_has_a_hint(message: str, hint: str) -> None:
+def test_what_jax_says_of_meshes_arrays_and_gpus_has_a_hint(message: str, hint: str) -> None:
     found = hint_for(ValueError(message), 4)
     assert hint in found
     assert bool(hint) == bool(found)
