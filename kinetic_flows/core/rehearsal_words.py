@@ -177,26 +177,6 @@ def sentence(report: TargetReport) -> str:
     return f"{verb} {name}: {needs}{amount} a device{of}{mark}"
 
 
-def report_lines(report: TargetReport) -> list[str]:
-    """Return all of one accelerator in lines for a terminal: outcome, steps, buffers, problems."""
-    lines = [sentence(report)]
-    for step in report.steps:
-        bound = bound_of(step, report.accelerator)
-        if bound:
-            lines.append(f"{for_line(step.name)} {bound_in_words(bound)}")
-    for title, rows in _details(report):
-        lines += [for_line(title), *_aligned(rows).splitlines()]
-    for problem in _problem_lines(report):
-        lines += "\n".join(problem).splitlines()
-    return lines
-
-
-def bound_in_words(bound: Roofline) -> str:
-    """Return a roofline in words: `takes at least 45 ms (memory), and uses at most 62 %`."""
-    used = f", and uses at most {share(bound.use)} of the chips" if bound.use is not None else ""
-    return f"takes at least {moment(bound.seconds)} ({_BOUNDS[bound.bound_by]}){used}"
-
-
 # Tables
 
 

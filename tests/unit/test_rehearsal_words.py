@@ -11,7 +11,6 @@ import pytest
 from kinetic_flows.core.rehearsal_amounts import flops, memory, moment, of_memory, share
 from kinetic_flows.core.rehearsal_words import (
     document,
-    report_lines,
     sentence,
     smallest_that_fits,
     table_markdown,
@@ -189,12 +188,6 @@ def test_outcome_is_one_sentence(report: TargetReport, said: str) -> None:
     assert sentence(report) == said
 
 
-def test_report_in_lines_has_the_bound_of_its_step() -> None:
-    lines = report_lines(FITS)
-    assert lines[0] == sentence(FITS)
-    assert lines[1] == "step takes at least 1.0 s (memory), and uses at most 10 % of the chips"
-
-
 EVIL = "x\x1b]0;gone\x07\u202e|<b>`[a](javascript:b)\nnext"
 
 
@@ -211,7 +204,6 @@ def test_names_of_others_give_no_orders_to_terminals_or_pages() -> None:
         table_markdown(_record(evil, other)),
         sentence(evil),
         sentence(other),
-        *report_lines(evil),
     ]
     for text in texts:
         assert not set(text) & {"\x1b", "\x07", "\u202e"}
