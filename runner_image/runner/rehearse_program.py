@@ -21,6 +21,7 @@ _CALLED = re.compile(
     r"|branch_computations|called_computations)=\{?((?:%[\w.\-]+(?:, )?)+)"
 )
 _NAME = re.compile(r'op_name="((?:[^"\\]|\\.)*)"')
+_ESCAPED = re.compile(r"\\(.)")
 _FRAME = re.compile(r"stack_frame_id=(\d+)")
 _SOURCE = re.compile(r'source_file="((?:[^"\\]|\\.)*)"(?: source_line=(\d+))?')
 _ENTRY_OF_TABLE = re.compile(r"^(\d+) (.*)$")
@@ -58,7 +59,7 @@ class Instruction(NamedTuple):
     def operation(self) -> str:
         """What of the person's code it is, such as `jit(step)/dot_general`."""
         found = _NAME.search(self.rest)
-        return found[1].replace('\\"', '"') if found else ""
+        return _ESCAPED.sub(r"\1", found[1]) if found else ""
 
 
 class Program:

@@ -73,7 +73,7 @@ def test_arrays_are_as_large_as_their_whole_tiles() -> None:
 def test_the_largest_buffers_are_those_of_the_moment_when_most_is_held() -> None:
     found = program("""
 ENTRY %main (x: f32[1048576]) -> f32[1048576] {
-  %x = f32[1048576]{0} parameter(0), metadata={op_name="batch"}
+  %x = f32[1048576]{0} parameter(0), metadata={op_name="batch[\\'x\\']"}
   %early = f32[1048576,3]{0,1} broadcast(%x), metadata={op_name="jit(step)/early"}
   %small = f32[1048576]{0} custom-call(%early), metadata={op_name="jit(step)/small"}
   %late = f32[1048576,4]{0,1} sort(%small), metadata={op_name="jit(step)/late" stack_frame_id=3}
@@ -84,7 +84,7 @@ ENTRY %main (x: f32[1048576]) -> f32[1048576] {
     # What came before is gone, and what is in a core's own memory is no matter.
     assert buffers(found) == [
         ("temporary", "jit(step)/late", 16),
-        ("argument", "batch", 4),
+        ("argument", "batch['x']", 4),
         ("temporary", "jit(step)/small", 4),
     ]
     assert largest_buffers(found, SOURCES)[0]["source"] == "models/layers.py:7"
