@@ -17,6 +17,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ LARGE_PARALLEL = 2
 MOST_PROGRAMS = 4_000
 """How many one host of a run brings, and how many it keeps."""
 
-STORE_SECONDS = (60.0, 120.0, 300.0)
+STORE_SECONDS = (5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Between two looks for new programs; the last of them is for ever."""
 
 END_SECONDS, HURRIED_SECONDS = 30.0, 8.0
@@ -212,14 +213,15 @@ class CompileCache:
             # What this run compiles is to take its place.
             self._known.discard(name)
             self._made_at[name] = 0.0
-            os.unlink(aside)
-            return
         except (Fault, _Over) as error:
             self._faults += isinstance(error, Fault)
-            os.unlink(aside)
-            return
-        if put_in(directory, name, aside) and whose == self._own:
-            self._made_at[name] = float(header["made_at"])
+        else:
+            if put_in(directory, name, aside) and whose == self._own:
+                self._made_at[name] = float(header["made_at"])
+        finally:
+            # Where the disk is full, too.
+            with suppress(FileNotFoundError):
+                os.unlink(aside)
 
     def _noted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         for piece in pieces:
@@ -235,32 +237,35 @@ class CompileCache:
             self._wake.wait(pause)
             self._wake.clear()
             is_over = self._ended.is_set()
-            if is_over and self._has_written():
-                self._filled.wait(HURRIED_SECONDS)
-            if self._filled.is_set() and self._key:
-                self._store_new(is_over=is_over)
+            try:
+                self._look(is_over=is_over)
+            except (Fault, OSError) as error:
+                self._warn(f"compiled programs are not kept for later runs: {error}")
             if is_over:
                 return
 
+    def _look(self, *, is_over: bool) -> None:
+        if is_over and self._has_written():
+            self._filled.wait(HURRIED_SECONDS)
+        if self._filled.is_set() and self._key:
+            self._store_new(is_over=is_over)
+
     def _store_new(self, *, is_over: bool) -> None:
         """Store what is new, and what is used and old; what is there already stays as it is."""
-        try:
-            files = kept_files(self._places.directory)
-            has_hits = bool(programs_of(self.told).found)
-            new = [each for each in files if self._is_new(each)]
-            old = [each for each in files if self._is_to_refresh(each, has_hits)]
-            wanted = [*new, *old]
-            run_in_threads(
-                (count, [partial(self._put, each, is_over=is_over) for each in these])
-                for count, these in (
-                    (LARGE_PARALLEL, [each for each in wanted if each.size_bytes > LARGE_BYTES]),
-                    (PARALLEL, [each for each in wanted if each.size_bytes <= LARGE_BYTES]),
-                )
+        files = kept_files(self._places.directory)
+        has_hits = bool(programs_of(self.told).found)
+        new = [each for each in files if self._is_new(each)]
+        old = [each for each in files if self._is_to_refresh(each, has_hits)]
+        wanted = [*new, *old]
+        run_in_threads(
+            (count, [partial(self._put, each, is_over=is_over) for each in these])
+            for count, these in (
+                (LARGE_PARALLEL, [each for each in wanted if each.size_bytes > LARGE_BYTES]),
+                (PARALLEL, [each for each in wanted if each.size_bytes <= LARGE_BYTES]),
             )
-            if is_over and self._stored and not self._start.host:
-                self._make_room()
-        except (Fault, OSError) as error:
-            self._warn(f"compiled programs are not kept for later runs: {error}")
+        )
+        if is_over and self._stored and not self._start.host:
+            self._make_room()
 
     def _has_written(self) -> bool:
         """Whether there is something that did not come from the store, as far as that is known."""
@@ -278,6 +283,12 @@ class CompileCache:
         return is_used and time.time() - made_at > REFRESH_SECONDS
 
     def _put(self, kept: Kept, *, is_over: bool) -> None:
+        # JAX may remove a program at any time, and the function do with it what it likes; what goes
+        # wrong with the store is a fault.
+        with suppress(OSError):
+            self._put_file(kept, is_over=is_over)
+
+    def _put_file(self, kept: Kept, *, is_over: bool) -> None:
         if not is_whole(kept, is_over=is_over):
             if is_over:
                 # JAX would find it where the run is started again here.

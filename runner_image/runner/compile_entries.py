@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import IO, Any
 
+from .compile_files import opened
 from .contract import pieces_of
 
 ENTRY_MAGIC = b"kinetic-compiled-1\n"
@@ -59,7 +60,7 @@ def head_of(
     }
     line = json.dumps(header, sort_keys=True, separators=(",", ":")).encode() + b"\n"
     signature = hmac.new(bytes.fromhex(key), line, hashlib.sha256)
-    with open(path, "rb") as file:
+    with opened(path) as file:
         for piece in pieces_of(file):
             signature.update(piece)
     return ENTRY_MAGIC + signature.hexdigest().encode() + b"\n" + line

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 import zlib
 from collections.abc import Iterator
@@ -62,9 +63,9 @@ def is_name(name: str) -> bool:
 def kept_files(directory: str) -> list[Kept]:
     """Return the programs in the directory, the largest first; what is gone again is left out."""
     found = []
-    for below in ("", f"{OF_GPU}/"):
-        for entry in _scanned(os.path.join(directory, below)):
-            name = below + entry.name
+    for below in ("", OF_GPU):
+        for entry in _scanned(os.path.join(directory, below).rstrip("/")):
+            name = f"{below}/{entry.name}" if below else entry.name
             if not is_name(name) or entry.name.startswith(_UNFINISHED):
                 continue
             try:
@@ -76,6 +77,20 @@ def kept_files(directory: str) -> list[Kept]:
                 read = told.st_atime > 0
                 found.append(Kept(name, entry.path, told.st_size, told.st_mtime, read))
     return sorted(found, key=lambda kept: -kept.size_bytes)
+
+
+def opened(path: str) -> IO[bytes]:
+    """Open a file that the function's process may have made, and may have made anything of.
+
+    Raises:
+        OSError: It cannot be read, or is no file, such as a pipe or a link.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    file = os.fdopen(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path} is no file")
+    return file
 
 
 def put_in(directory: str, name: str, written: str) -> bool:
@@ -121,7 +136,7 @@ def is_whole(kept: Kept, *, is_over: bool) -> bool:
         kept: The file.
         is_over: Whether nobody writes any more.
     """
-    with open(kept.path, "rb") as file:
+    with opened(kept.path) as file:
         first = file.read(len(_ZSTD_MAGIC))
         file.seek(0)
         if first == _ZSTD_MAGIC:
@@ -133,7 +148,7 @@ def is_whole(kept: Kept, *, is_over: bool) -> bool:
 
 def compile_seconds_of(path: str) -> float | None:
     """Return how long a program was compiled, as JAX notes it in whole seconds; None: unknown."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         first = file.read(1 << 16)
     if first.startswith(_ZSTD_MAGIC):
         expanded = _zstd_beginning(first)
@@ -195,7 +210,9 @@ def _is_zstd_frame(file: IO[bytes], size_bytes: int) -> bool:
 
 
 def _scanned(directory: str) -> Iterator[os.DirEntry[str]]:
+    """Yield what is in a directory; nothing of what a link names, or where there is none."""
     try:
-        yield from os.scandir(directory)
+        if stat.S_ISDIR(os.lstat(directory).st_mode):
+            yield from os.scandir(directory)
     except FileNotFoundError:
         return

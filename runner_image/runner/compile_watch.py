@@ -8,12 +8,15 @@ first program only, so that what JAX does before goes on meanwhile.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
+
+from .compile_files import opened
 
 MODULE = "jax.monitoring"
 
@@ -29,6 +32,9 @@ STALL_SECONDS = 3.0
 
 POLL_SECONDS = 0.02
 
+MOST_BYTES = 16 << 20
+"""How much is read of what the function's process has found."""
+
 _EVENTS = "/jax/compilation_cache/"
 _LOOKS = (f"{_EVENTS}tasks_using_cache", f"{_EVENTS}compile_requests_use_cache")
 _REQUEST, _HIT, _SAVED = b"request", b"hit", b"saved"
@@ -37,11 +43,16 @@ _DURATION = f"{_EVENTS}compile_time_saved_sec"
 
 
 def watch_jax(directory: str) -> None:
-    """Have JAX watched once it is imported.
+    """Have JAX watched once it is imported, or from now on where it is.
 
     Args:
         directory: What both processes know.
     """
+    imported = sys.modules.get(MODULE)
+    if imported is not None:
+        # By a package that begins with the interpreter.
+        _register(imported, Listener(directory))
+        return
     finder: Any = _Finder(directory)
     sys.meta_path.insert(0, finder)
 
@@ -70,13 +81,17 @@ def _change(loader: Any, listener: Listener) -> None:
 
     def exec_module(module: Any) -> None:
         execute(module)
-        register = getattr(module, "register_event_listener", None)
-        durations = getattr(module, "register_event_duration_secs_listener", None)
-        if register and durations:
-            register(listener.on_event)
-            durations(listener.on_duration)
+        _register(module, listener)
 
     loader.exec_module = exec_module
+
+
+def _register(module: Any, listener: Listener) -> None:
+    register = getattr(module, "register_event_listener", None)
+    durations = getattr(module, "register_event_duration_secs_listener", None)
+    if register and durations:
+        register(listener.on_event)
+        durations(listener.on_duration)
 
 
 class Listener:
@@ -171,13 +186,22 @@ class Programs(NamedTuple):
 
 
 def programs_of(directory: str) -> Programs:
-    """Return what the function's process has counted so far."""
+    """Return what the function's process has counted so far; nothing where it left no such file."""
     try:
-        with open(os.path.join(directory, PROGRAMS_FILE), "rb") as file:
-            lines = file.read().split(b"\n")
-    except FileNotFoundError:
+        with opened(os.path.join(directory, PROGRAMS_FILE)) as file:
+            lines = file.read(MOST_BYTES).split(b"\n")
+    except OSError:
         return Programs()
     counts: Mapping[bytes, int] = {each: lines.count(each) for each in (_REQUEST, _HIT)}
-    saved = (line.partition(b" ") for line in lines)
-    seconds = sum(float(number) for what, _, number in saved if what == _SAVED)
+    seconds = sum(map(_seconds_in, lines))
     return Programs(counts[_REQUEST], counts[_HIT], max(seconds, 0.0))
+
+
+def _seconds_in(line: bytes) -> float:
+    """Return what a line says that was saved; nothing where it was cut off on a full disk."""
+    what, _, number = line.partition(b" ")
+    try:
+        seconds = float(number) if what == _SAVED else 0.0
+    except ValueError:
+        return 0.0
+    return seconds if math.isfinite(seconds) else 0.0

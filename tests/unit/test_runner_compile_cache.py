@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 import zlib
@@ -26,8 +27,11 @@ from kinetic_flows.runner_image.runner.compile_places import OF_GPUS
 from kinetic_flows.runner_image.runner.compile_watch import (
     ARRIVING_FILE,
     FILLED_FILE,
+    PROGRAMS_FILE,
     Programs,
+    programs_of,
     wait_for_programs,
+    watch_jax,
 )
 from kinetic_flows.runner_image.runner.prefect_api import PrefectApi
 from kinetic_flows.runner_image.runner.sampler import Sampler
@@ -83,6 +87,16 @@ def lingers(go):
     path.write_bytes(zlib.compress(os.urandom(9000))[:5000])
     Path(go).touch()
     time.sleep(600)
+
+def spoils(others):
+    program("jit_step")
+    directory = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    os.mkfifo(directory / "jit_pipe-cache")
+    (directory / "jit_link-cache").symlink_to(Path(others) / "private")
+    (directory / "xla_gpu_per_fusion_autotune_cache_dir").symlink_to(others)
+    counted = directory.with_name("compiled-told") / "programs"
+    counted.unlink()
+    os.mkfifo(counted)
 
 def plain():
     return sorted(each for each in sys.modules if each.startswith("jax"))
@@ -229,6 +243,18 @@ def test_what_was_compiled_is_kept_when_the_run_is_stopped_and_no_half_of_it(
     wait_until(go.exists)
     process.terminate()
     assert wait(process).exit_code == 143
+    kept = DirectoryStore(str(job.root)).list(PREFIX)
+    assert [each.name for each in kept] == [f"{PREFIX}0/jit_step-cache"]
+
+
+def test_what_else_a_function_makes_in_the_directories_neither_holds_it_up_nor_is_stored(
+    tmp_path: Path,
+) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "private").write_bytes(a_program("private"))
+    job = a_job(tmp_path, "spoils", str(others))
+    assert job.run().exit_code == 0
     kept = DirectoryStore(str(job.root)).list(PREFIX)
     assert [each.name for each in kept] == [f"{PREFIX}0/jit_step-cache"]
 
@@ -456,6 +482,29 @@ def test_a_run_that_takes_long_to_bring_all_is_not_waited_for(tmp_path: Path) ->
     stop.set()
     thread.join()
     assert 0.2 <= waited < 2.0
+
+
+def test_jax_that_was_imported_with_the_interpreter_is_watched_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Any] = []
+    there = SimpleNamespace(
+        register_event_listener=events.append,
+        register_event_duration_secs_listener=events.append,
+    )
+    monkeypatch.setitem(sys.modules, "jax.monitoring", there)
+    (tmp_path / FILLED_FILE).touch()
+    watch_jax(str(tmp_path))
+    on_event, on_duration = events
+    on_event("/jax/compilation_cache/compile_requests_use_cache")
+    on_event("/jax/compilation_cache/cache_hits", fun_name="step")
+    on_duration("/jax/compilation_cache/compile_time_saved_sec", 2.5)
+    assert programs_of(str(tmp_path)) == Programs(1, 1, 2.5)
+
+
+def test_what_was_counted_on_a_full_disk_ends_no_run(tmp_path: Path) -> None:
+    (tmp_path / PROGRAMS_FILE).write_bytes(b"request\nhit\nsaved 3.5\nsaved inf\nsaved \nsav")
+    assert programs_of(str(tmp_path)) == Programs(1, 1, 3.5)
 
 
 def test_gpus_of_several_hosts_share_none(here: World) -> None:
