@@ -22,9 +22,12 @@ from projects import Project, make_project
 import kinetic
 from kinetic_flows.clients.google.storage import GoogleStore
 from kinetic_flows.clients.prefect.api import PrefectApi
+from kinetic_flows.clients.prefect.deployments import PrefectDeployments
+from kinetic_flows.clients.prefect.records import environment_of
 from kinetic_flows.clients.prefect.secret_blocks import SecretBlocks
 from kinetic_flows.clients.prefect.server import BackgroundServer
 from kinetic_flows.core.errors import LaunchError, RunCrashed, SecretError
+from kinetic_flows.core.job import COMPILE_CACHE_BLOCK_VARIABLE
 from kinetic_flows.core.progress import NullProgress
 from kinetic_flows.core.settings.cloud_names import WORK_POOL
 from kinetic_flows.platforms.gke.names import RUN_ID_POD_LABEL
@@ -267,16 +270,21 @@ def test_nothing_is_left_of_secrets_where_a_worker_starts_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KINETIC_DISPATCH", "worker")
-    assert functions.digest() == _digests(values), cluster_worker.log
-    deployment = functions.digest.deploy("of-secrets")
+    digest = functions.digest.with_options(compile_cache=True)
+    assert digest() == _digests(values), cluster_worker.log
+    deployment = digest.deploy("of-secrets")
+    deployed = PrefectDeployments(api).find("digest", "of-secrets")
+    assert deployed is not None
+    of_programs = environment_of(deployed.job_variables)[COMPILE_CACHE_BLOCK_VARIABLE]
+    assert SecretBlocks(api).exists(of_programs)
     run = deployment.run()
     assert run.result(timeout_seconds=120) == _digests(values), cluster_worker.log
     assert rest.holding(values) == []
     assert len(_seal_blocks(api)) == 2
-    again = functions.digest.deploy("of-secrets")
+    again = digest.deploy("of-secrets")
     assert again.change == "unchanged"
     monkeypatch.setenv("KN_HERE", "another value of the same variable")
-    changed = functions.digest.deploy("of-secrets")
+    changed = digest.deploy("of-secrets")
     assert changed.change == "updated", "its runs get what it is now"
     changed.delete()
     assert len(_seal_blocks(api)) == 1, "keys go with what they opened"
