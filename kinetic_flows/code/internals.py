@@ -37,3 +37,15 @@ def globals_named_in(code: CodeType) -> Iterable[str]:
 def is_class_known(arguments: tuple[Any, ...]) -> bool:
     """Whether this process has the class that cloudpickle is about to make anew."""
     return arguments[_TRACKER_ID] in cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
+
+
+def without_class_ids(pickled: bytes) -> bytes:
+    """Return a pickle with the ids of classes that went by value numbered as they come.
+
+    cloudpickle draws them at random in each process.
+    """
+    known = [each.encode() for each in list(cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID)]
+    met = sorted((each for each in known if each in pickled), key=pickled.find)
+    for number, each in enumerate(met):
+        pickled = pickled.replace(each, b"%032d" % number)
+    return pickled

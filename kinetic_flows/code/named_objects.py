@@ -214,7 +214,28 @@ def restore_type_alias(name: str, module: str, parameters: Any, holder: list[Any
     return space[name]
 
 
-SENT_BY_VALUE = (restore_single_dispatch, restore_type_alias)
+def is_jitted(kind: type) -> bool:
+    """Whether objects of a class are what `jax.jit` makes, wherever a release of jaxlib has it."""
+    return kind.__name__ == "PjitFunction" and kind.__module__.partition(".")[0] == "jaxlib"
+
+
+def jitted(obj: Any, protocol: int) -> tuple[Any, ...]:
+    """Reduce a jitted function with its attributes.
+
+    Its class (jaxlib 0.10.2) leaves out what jax itself sets, without which it has no `.lower()`.
+    """
+    make, arguments, state, *_ = obj.__reduce_ex__(protocol)
+    return make, arguments, (state, vars(obj)), None, None, restore_attributes
+
+
+def restore_attributes(obj: Any, state: tuple[Any, dict[str, Any]]) -> None:
+    """Set the state and the attributes of an object. It travels by value."""
+    own, attributes = state
+    obj.__setstate__(own)
+    obj.__dict__.update(attributes)
+
+
+SENT_BY_VALUE = (restore_single_dispatch, restore_type_alias, restore_attributes)
 """Functions that a run has from the pickle, as it has nothing of this package."""
 
 _REBUILDERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {

@@ -31,7 +31,9 @@ from kinetic_flows.code.named_objects import (
     PROTOCOL,
     SENT_BY_VALUE,
     has_reduction_of_its_own,
+    is_jitted,
     is_single_dispatch,
+    jitted,
     sentinel_of_dataclasses,
     single_dispatch,
     take_apart,
@@ -155,6 +157,8 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _cached_property(obj)
         elif isinstance(obj, Data):
             return self.data.reduced(obj)
+        elif is_jitted(type(obj)):
+            return jitted(obj, self._protocol)
         elif type(obj).__module__ == "dataclasses":
             return sentinel_of_dataclasses(obj) or NotImplemented
         elif getattr(obj, "__module__", None) in MAIN_NAMES:

@@ -45,6 +45,12 @@ def project_metadata(folder: Path) -> dict[str, str] | None:
     return {**files, "entry_points.txt": entry_points} if entry_points else files
 
 
+def project_name(folder: Path) -> str:
+    """Return what a project calls itself in its `pyproject.toml`; else its directory's name."""
+    name = _project(_parse(_text(folder, "pyproject.toml"))).get("name")
+    return name if isinstance(name, str) and NAME.fullmatch(name) else folder.name
+
+
 def header(fields: list[tuple[str, str]]) -> str:
     """Write the header of a METADATA file, each field on one line."""
     return "".join(f"{name}: {' '.join(value.split())}\n" for name, value in fields)

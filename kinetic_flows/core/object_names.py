@@ -99,7 +99,7 @@ def rehearsals_object(function: str, key: bytes) -> str:
     """Name of the records of a function's rehearsals, by the key that signs them.
 
     Args:
-        function: The function's module and qualified name.
+        function: The function, with its project and module.
         key: The key of a store's writers: teams may share a bucket.
     """
     digest, of_key = (hashlib.sha256(each).hexdigest() for each in (function.encode(), key))

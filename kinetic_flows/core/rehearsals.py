@@ -175,7 +175,7 @@ class RehearsalRecord:
     """A rehearsal that was made, as it is kept.
 
     Attributes:
-        function: The function's module and qualified name.
+        function: The function's project, module and qualified name.
         code_sha256: Digest of the project's files, and of the rehearsal as it was pickled.
         environments: Dependency hash of the environment that compiled, by the accelerator's name.
         made_at: When, in seconds since 1970.

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kinetic_flows.code.internals import without_class_ids
 from kinetic_flows.code.payload import pack_call
+from kinetic_flows.code.project_metadata import project_name
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.errors import RehearsalError
 from kinetic_flows.core.job import canonical_json, sha256_hex
@@ -29,6 +31,9 @@ a chip without it. It joins those of v5p by itself.
 
 CHIPS_OF_HOST = {1: (1, 1, 1), 4: (2, 2, 1), 8: (2, 4, 1)}
 """How the chips of a host are arranged in a slice, by their number."""
+
+HEEDED_VARIABLES = ("JAX_", "LIBTPU_", "XLA_")
+"""How the names of variables begin that change what is compiled."""
 
 
 def target_for(accelerator: Accelerator) -> RehearsalTarget:
@@ -78,24 +83,30 @@ def _gpu(accelerator: Accelerator) -> RehearsalTarget:
     )
 
 
-def function_id(function: Callable[..., Any]) -> str:
-    """Return what tells a function from others: `module:qualified.name`.
+def function_id(function: Callable[..., Any], root: Path) -> str:
+    """Return what tells a function from others: `project/module:qualified.name`.
 
     A script's own functions have the name of its file, by which others would import it.
+
+    Args:
+        function: The function.
+        root: The directory of its project, whose path is another on each machine.
     """
     module = getattr(function, "__module__", None) or "__main__"
     if module == "__main__":
         file = getattr(sys.modules.get("__main__"), "__file__", None)
         # What is read from standard input has a name in angle brackets.
         module = Path(file).stem if file and not file.startswith("<") else module
-    return f"{module}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{project_name(root)}/{module}:{name}"
 
 
 def code_digest(draft: Draft) -> str:
     """Return the digest of what a rehearsal is made of, besides its environment.
 
-    That is all of the project's files that ship, and the rehearsal as it is pickled: with the
-    values that it uses, where it is a script's or a notebook's.
+    That is all of the project's files that ship, the rehearsal as it is pickled (with the values
+    that it uses, where it is a script's or a notebook's, and for a method with the instance), and
+    the variables taken along that compilers heed.
 
     Raises:
         LookupError: The draft's function has no rehearsal.
@@ -103,13 +114,17 @@ def code_digest(draft: Draft) -> str:
     """
     if draft.rehearsal is None:
         raise LookupError(f"{draft.name} has no rehearsal")
-    payload = pack_call(draft.rehearsal, (), {}, root=draft.root)
+    payload = pack_call(draft.rehearsal, draft.call.bound, {}, root=draft.root)
+    heeded = {
+        name: value for name, value in draft.captured.items() if name.startswith(HEEDED_VARIABLES)
+    }
     return sha256_hex(
         canonical_json(
             {
                 "code": sha256_hex(draft.snapshot.manifest),
-                "rehearsal": payload.sha256,
+                "rehearsal": sha256_hex(without_class_ids(payload.content)),
                 "pieces": [piece.sha256 for piece in payload.pieces],
+                "variables": heeded,
             }
         )
     )

@@ -58,7 +58,8 @@ def last_rehearsals(draft: Draft, subjects: Mapping[str, Subjects]) -> dict[str,
         draft: A call of a function that has a rehearsal.
         subjects: What it would be rehearsed of.
     """
-    function, records = function_id(draft.call.function), records_of(draft)
+    function = function_id(draft.call.function, draft.root.path)
+    records = records_of(draft)
     known = records.here(function)
     found = said_in(known, subjects)
     if all(name in found and found[name].is_current for name in subjects):

@@ -220,7 +220,7 @@ def plan_rehearsal(
     ]
     where, own = _where(platform, settings, images, environ)
     return RehearsalPlan(
-        function=function_id(call.function),
+        function=function_id(call.function, draft.root.path),
         name=call.name,
         code_sha256=code_digest(draft),
         wanted=tuple(wanted),

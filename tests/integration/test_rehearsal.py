@@ -96,7 +96,7 @@ def test_a_function_is_rehearsed_here_with_the_packages_of_its_accelerators(
     records = RehearsalRecords(
         home=shared_kinetic_home, store=platform.store, trust=platform.store_trust
     )
-    assert records.last("rehearsed_functions:train") == rehearsal.record
+    assert records.last("project/rehearsed_functions:train") == rehearsal.record
 
 
 def test_where_packages_cannot_be_installed_a_cpu_of_the_cluster_compiles(

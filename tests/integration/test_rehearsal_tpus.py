@@ -80,6 +80,36 @@ def main(devices):
     }
 """
 
+SCRIPT = """
+import functools
+import io
+import pickle
+from pathlib import Path
+
+import jax
+from kinetic_flows.code.pickled import pickle_into
+from kinetic_flows.code.root import find_package_root
+
+@functools.partial(jax.jit, static_argnames="times")
+def inner(x, times):
+    return x * times
+
+@jax.jit
+def step(x):
+    return inner(x, times=2)
+
+def main(devices):
+    return step, jax.ShapeDtypeStruct((4, 4), "float32")
+
+root = find_package_root(main, override=None, cwd=Path.cwd(), sys_path=[])
+made = pickle_into(io.BytesIO, main, root).file.getvalue()
+here = step
+del main, step, inner
+there, shape = pickle.loads(made)([])
+assert there is not here
+print(there.__name__, there.lower(shape).out_info.shape)
+"""
+
 
 def target(
     topology: str, devices: int, chips: tuple[int, ...], slices: int = 1, chip_config: str = ""
@@ -242,6 +272,17 @@ def test_a_topology_that_libtpu_does_not_know_is_told_with_its_version(wrong: Re
     assert (report.problem, report.steps) == ("unknown-topology", ())
     assert f"libtpu {report.versions['libtpu']}" in report.message
     assert "newer jax[tpu]" in report.hint
+
+
+def test_a_jitted_function_of_a_script_has_all_that_it_had_where_it_is_unpickled(
+    python: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environ = {"PYTHONPATH": str(LOCKS.parents[1]), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [python, "script.py"], cwd=tmp_path, env=environ, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "step (4, 4)\n"
 
 
 def test_gpus_are_estimated_from_the_program_for_cpus_where_nothing_compiles_for_them(

@@ -59,7 +59,7 @@ def train(
     memory = StepMemory(available_bytes=31 << 30, needed_bytes=48 << 30)
     records_of(on_chips).keep(
         RehearsalRecord(
-            function=function_id(function.fn),
+            function=function_id(function.fn, on_chips.root.path),
             code_sha256=code_digest(on_chips),
             environments={CHIPS: packages_of(on_chips.image, lock) or ""},
             made_at=time.time(),

@@ -9,6 +9,7 @@ import cloudpickle
 import pytest
 
 import kinetic
+from kinetic_flows.code.internals import without_class_ids
 from kinetic_flows.core.accelerators import parse_accelerator
 from kinetic_flows.core.errors import RehearsalError, UsageError
 from kinetic_flows.core.job_parts import RehearsalTarget
@@ -121,17 +122,32 @@ def test_what_is_no_function_is_no_rehearsal() -> None:
         train.rehearsal("steps")  # type: ignore[type-var]
 
 
-def test_a_function_is_known_by_module_and_name_and_a_script_by_its_file(
+def test_a_function_is_known_by_project_module_and_name_and_a_script_by_its_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert function_id(Trainer.fit.fn) == f"{__name__}:Trainer.fit"
+    root = tmp_path / "clone"
+    root.mkdir()
+    assert function_id(Trainer.fit.fn, root) == f"clone/{__name__}:Trainer.fit"
+    (root / "pyproject.toml").write_text('project.name = "forecast"\n')
+    assert function_id(Trainer.fit.fn, root) == f"forecast/{__name__}:Trainer.fit"
 
     def main() -> None: ...
 
     main.__module__, main.__qualname__ = "__main__", "main"
     monkeypatch.setattr("__main__.__file__", str(tmp_path / "job.py"), raising=False)
 
-    assert function_id(main) == "job:main"
+    assert function_id(main, root) == "forecast/job:main"
+
+
+def test_classes_of_a_script_are_the_same_in_each_of_its_processes() -> None:
+    def pickled() -> bytes:
+        class Config:
+            width = 8
+
+        return bytes(cloudpickle.dumps([Config, Config()]))
+
+    assert pickled() != pickled()
+    assert without_class_ids(pickled()) == without_class_ids(pickled())
 
 
 def test_a_rehearsal_is_shown_in_a_line_and_printed_as_a_table() -> None:

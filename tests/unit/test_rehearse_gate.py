@@ -117,7 +117,7 @@ def rehearsed(draft: Draft, verdicts: Mapping[str, Verdict]) -> None:
     memory = StepMemory(available_bytes=16 << 30, needed_bytes=20 << 30)
     records_of(draft).keep(
         RehearsalRecord(
-            function=function_id(train),
+            function=function_id(train, draft.root.path),
             code_sha256=code_digest(draft),
             environments=dict.fromkeys(verdicts, IMAGE),
             made_at=time.time(),
@@ -137,6 +137,20 @@ def test_what_fits_is_launched_as_it_was_asked_for(tmp_path: Path) -> None:
     draft = a_draft(tmp_path, LARGE)
     rehearsed(draft, {LARGE: "fits"})
     assert admit(draft) == (draft, [])
+
+
+def test_a_method_is_rehearsed_for_its_instance_and_a_function_for_compilers_variables(
+    tmp_path: Path,
+) -> None:
+    draft = a_draft(tmp_path, LARGE)
+    narrow, wide = (
+        replace(draft, call=replace(draft.call, bound=({"width": width},))) for width in (8, 9)
+    )
+    flags = replace(draft, captured={"XLA_FLAGS": "--xla_dump_to=x"})
+    noted = replace(draft, captured={"USER": "me"})
+    digests = [code_digest(each) for each in (draft, narrow, wide, flags, noted)]
+    assert digests[0] == digests[-1]
+    assert len(set(digests)) == 4
 
 
 def test_what_does_not_fit_is_refused_with_what_would_fit(tmp_path: Path) -> None:
