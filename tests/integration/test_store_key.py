@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -51,6 +53,34 @@ def test_a_key_is_kept_for_its_user_alone_and_not_asked_for_again(
 def test_without_an_answer_there_is_no_key(tmp_path: Path) -> None:
     assert load_store_key("bucket", "http://127.0.0.1:9/api", tmp_path) is None
     assert not (tmp_path / "keys").exists()
+
+
+class _Refuses(BaseHTTPRequestHandler):
+    """A Prefect API that lets nobody read anything."""
+
+    asked_for = 0
+
+    def do_GET(self) -> None:
+        _Refuses.asked_for += 1
+        self.send_error(403)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def test_who_may_not_read_blocks_is_asked_for_once_in_a_process(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refuses)
+    Thread(target=server.serve_forever).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        assert load_store_key("bucket", url, tmp_path) is None
+        asked_for = _Refuses.asked_for
+        assert asked_for
+        assert load_store_key("bucket", url, tmp_path) is None
+        assert _Refuses.asked_for == asked_for
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def a_session(api: Any, bucket: str, home: Path) -> Any:

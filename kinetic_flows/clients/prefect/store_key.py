@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ from kinetic_flows.clients.prefect import sdk
 from kinetic_flows.clients.prefect.api import connect
 from kinetic_flows.clients.prefect.sdk import httpx, pydantic
 from kinetic_flows.core.files import write_atomically
+
+REFUSED_SECONDS = 600.0
+"""For how long a process does not ask again for a key that this user may not read."""
+
+_REFUSALS = (401, 403)
+_refused_until: dict[Path, float] = {}
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +44,25 @@ def load_store_key(bucket: str, api_url: str, home: Path) -> bytes | None:
     try:
         return bytes.fromhex(path.read_text())
     except (FileNotFoundError, ValueError):
+        pass
+    if time.monotonic() < _refused_until.get(path, 0.0):
+        return None
+    try:
         key = _from_prefect(store_key_block(bucket), api_url)
+    except PermissionError:
+        _refused_until[path] = time.monotonic() + REFUSED_SECONDS
+        return None
     if key is not None:
         write_atomically(path, key.hex().encode())
     return key
 
 
 def _from_prefect(name: str, api_url: str) -> bytes | None:
+    """Return the key; None where there is no answer, or none that is a key.
+
+    Raises:
+        PermissionError: This user may not read blocks.
+    """
     try:
         with connect(api_url):
             try:
@@ -56,6 +75,8 @@ def _from_prefect(name: str, api_url: str) -> bytes | None:
                 return _load(name)
     except (httpx.HTTPError, RuntimeError, ValueError) as error:
         logger.info("stored locks are not believed: block %s cannot be read: %s", name, error)
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _REFUSALS:
+            raise PermissionError(name) from error
         return None
 
 
