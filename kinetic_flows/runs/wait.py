@@ -19,7 +19,6 @@ from kinetic_flows.core.errors import (
     KineticError,
     PrefectUnreachable,
     RunCancelled,
-    StoreError,
     WaitTimeout,
 )
 from kinetic_flows.core.interruption import pause
@@ -34,6 +33,7 @@ from kinetic_flows.runs.cancel import (
     API_AWAY,
     CancellationWatch,
 )
+from kinetic_flows.runs.left_results import LEFT, STORING, LeftWatch, result_while_storing
 from kinetic_flows.runs.pod_waits import PodWaits
 from kinetic_flows.runs.relay import Relay, relay_for
 from kinetic_flows.runs.results import LOG_TAIL_LINES, crash_error, read_result
@@ -56,8 +56,6 @@ FIRST_POLL_SECONDS = 0.02
 LAST_POLL_SECONDS = 0.25
 POLL_FRACTION = 0.05
 
-LEFT_LOOK_SECONDS = 2.0
-LEFT = "it has left its result"
 WORTH_SAYING_SECONDS = 5.0
 FINAL_STATE_RETRIES = 3
 """How often a Prefect API that is away is asked to take a run's end: for a quarter of a minute."""
@@ -128,9 +126,10 @@ def _wait(
     processes = processes_of(session.platform, session.api, run)
     cancellation = CancellationWatch(run, session, processes)
     seen = Observation(phase=Phase.PENDING)
-    reasons, left = _Reasons(run, session, progress), _Left(run, session)
+    reasons, left = _Reasons(run, session, progress), LeftWatch(run, session)
     waits, events = PodWaits(run, session), WaitEvents(run, session)
     relay = relay_for(run, session) if is_launched else Relay(run, session, is_needed=False)
+    envelope: ResultEnvelope | None = None
     with ShownOutput(progress) as output, ExitStack() as leaving:
         with short_retries(), ExitStack() as hasty:
             is_hasty = False
@@ -149,6 +148,12 @@ def _wait(
                 ):
                     reasons.end(seen)
                     break
+                if output.is_storing and not relay.is_needed:
+                    output.is_storing = False
+                    envelope = result_while_storing(run, session)
+                    if envelope is not None:
+                        reasons.end(seen)
+                        break
                 reasons.take(seen)
                 waits.take(seen)
                 events.take(seen, is_relayed=bool(relay.is_needed))
@@ -162,7 +167,8 @@ def _wait(
                     raise _timeout(run, timeout_seconds)
                 pause(_pause_seconds(waited))
             relay.finish()
-        envelope = _settled(run, session, seen, output.tail(), is_launched=is_launched)
+        if envelope is None:
+            envelope = _settled(run, session, seen, output.tail(), is_launched=is_launched)
         output.end(envelope)
     return envelope
 
@@ -252,25 +258,6 @@ def _pause_seconds(waited_seconds: float) -> float:
     return min(max(waited_seconds * POLL_FRACTION, FIRST_POLL_SECONDS), LAST_POLL_SECONDS)
 
 
-class _Left:
-    """Looks for a run's result while its pod cannot be observed."""
-
-    def __init__(self, run: RunTicket, session: Session) -> None:
-        self._run = run
-        self._session = session
-        self._next = 0.0
-
-    def look(self, seen: Observation) -> Observation:
-        now = time.monotonic()
-        if not seen.is_outdated or now < self._next:
-            return seen
-        self._next = now + LEFT_LOOK_SECONDS
-        with suppress(StoreError):
-            if read_result(self._session.platform.store, self._run) is not None:
-                return replace(seen, phase=Phase.GONE, reason=LEFT)
-        return seen
-
-
 class _Reasons:
     """Shows why a run is Pending, in the terminal and in the run's log, whenever that changes."""
 
@@ -334,6 +321,7 @@ class ShownOutput:
         self._debuggers = 0
         self.position = 0
         self.is_debugger_awaited = False
+        self.is_storing = False
 
     def __enter__(self) -> Self:
         return self
@@ -359,6 +347,7 @@ class ShownOutput:
             self._debuggers += 1
             # What leads there leads to the next try, too.
             self.is_debugger_awaited = self._debuggers == 1
+        self.is_storing = self.is_storing or piece.text.startswith(STORING)
         is_traceback = piece.record is not None and piece.record.logger == TRACEBACK_LOGGER
         is_of_held = bool(self._held) and piece.record is self._held[0].record
         if (is_traceback and not is_of_held) or _CALLED_AGAIN.search(piece.text):

@@ -65,6 +65,10 @@ STORE_SECONDS = (5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 END_SECONDS, HURRIED_SECONDS = 30.0, 8.0
 """How long the end of the process waits for what is stored last; of one that is to go at once."""
 
+SOON_SECONDS = 0.3
+STORING = "the run is over; the programs that it has compiled are still being stored"
+"""What is said where that takes longer, so that nobody waits for it; `runs/left_results.py`."""
+
 REFRESH_SECONDS = 86_400.0
 """A program that is used is written anew when it is older, as a bucket's rules go by age."""
 
@@ -135,8 +139,13 @@ class CompileCache:
         """Wait a while for what is stored last."""
         self._ended.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(HURRIED_SECONDS if self._is_hurried else END_SECONDS)
+        if self._thread is None:
+            return
+        self._thread.join(SOON_SECONDS)
+        # Of several hosts, others may be at work yet.
+        if self._thread.is_alive() and self._start.job["hosts"] == 1:
+            self._start.output.say(STORING)
+        self._thread.join(HURRIED_SECONDS if self._is_hurried else END_SECONDS)
 
     def sentence(self) -> str:
         """Return what became of the programs, in words; empty where there were none."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import psutil
 import pytest
 from projects import make_project
 
@@ -51,6 +52,19 @@ FUNCTIONS = """
     def on_hosts():
         _, asked_for, found = compiled(int(os.environ["KINETIC_HOST"]) + 1)
         print(f"asked for {asked_for}, found {found}")
+
+    @kinetic.run(accelerator="cpu", compile_cache=True)
+    def compiles_much():
+        # It takes long to look through all of it.
+        import zlib
+        from pathlib import Path
+
+        squeezed = zlib.compressobj()
+        first = squeezed.compress(bytes(1 << 24)) + squeezed.flush(zlib.Z_FULL_FLUSH)
+        next_one = squeezed.compress(bytes(1 << 24)) + squeezed.flush(zlib.Z_FULL_FLUSH)
+        path = Path(os.environ["JAX_COMPILATION_CACHE_DIR"], "jit_much-cache")
+        path.write_bytes(first + next_one * 5_000)
+        return os.getppid()
 """
 
 
@@ -111,6 +125,19 @@ def test_hosts_keep_what_they_have_compiled_apart_and_load_nothing_that_was_tamp
         main(["cache", "ls", "--json"])
     (listed,) = json.loads(capsys.readouterr().out)["environments"]
     assert (listed["accelerator"], listed["hosts"]) == ("cpu-2-hosts", 2)
+
+
+def test_nobody_waits_for_what_a_run_stores_of_its_programs_when_it_is_over(
+    functions: ModuleType, shared_kinetic_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINETIC_HOME", str(shared_kinetic_home))
+    run = functions.compiles_much.submit()
+    runner = psutil.Process(run.result())
+    try:
+        assert runner.status() != psutil.STATUS_ZOMBIE, "it stores yet"
+        assert run.state == "Completed"
+    finally:
+        runner.kill()
 
 
 def told(run: kinetic.Run) -> set[tuple[int, ...]]:

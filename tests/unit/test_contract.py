@@ -14,6 +14,7 @@ import pytest
 from kinetic_flows.runner_image import remote_runner
 from kinetic_flows.runner_image.runner import (
     candidates,
+    compile_cache,
     contract,
     endings,
     events,
@@ -60,7 +61,9 @@ from kinetic_flows.platforms.gke import names
 from kinetic_flows.platforms.gke.handover import SECRET_VARIABLES
 from kinetic_flows.platforms.gke.job_variables import PodRequest, job_variables
 from kinetic_flows.platforms.gke.platform import SECRET_MANAGER_VARIABLE
+from kinetic_flows.runs import left_results
 from kinetic_flows.runs.insight.stuck_causes import KEEPS_LOCK
+from kinetic_flows.runs.results import RUNNER_PREFIX
 
 KEY, RUN = "ab" * 32, "run-1"
 NOW = datetime.now(UTC)
@@ -180,6 +183,10 @@ def test_a_body_with_buffers_begins_where_they_are_aligned(tmp_path: Path) -> No
 
 def test_both_sides_say_the_same_of_a_result_that_finds_no_room() -> None:
     assert contract.RESULT_TOO_LARGE == RESULT_TOO_LARGE
+
+
+def test_a_client_knows_the_line_after_which_a_run_only_stores_what_it_has_compiled() -> None:
+    assert left_results.STORING == RUNNER_PREFIX + compile_cache.STORING
 
 
 def test_both_sides_say_the_same_of_a_run_whose_chips_did_nothing() -> None:
