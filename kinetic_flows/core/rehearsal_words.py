@@ -186,11 +186,15 @@ def tables(record: RehearsalRecord) -> list[tuple[str, Rows]]:
     missing = [each.accelerator for each in record.reports if not each.steps]
     room: Rows = [_memory_row(name, step) for name, step in steps]
     room += [(name, "", "not known", *[UNKNOWN] * 7) for name in missing]
-    took: Rows = [_time_row(name, step) for name, step in steps if step.flops is not None]
+    took: Rows = [_time_row(name, step) for name, step in steps if _is_counted(step)]
     made = [("Memory of one device", [MEMORY_HEAD, *room])]
     made += [("One step on one device", [TIME_HEAD, *took])] if took else []
     several = len({step.name for _, step in steps}) > 1
     return [(title, rows if several else _without(rows, 1)) for title, rows in made]
+
+
+def _is_counted(step: StepReport) -> bool:
+    return step.flops is not None or bool(step.bytes_accessed)
 
 
 def _verdict(step: StepReport) -> str:

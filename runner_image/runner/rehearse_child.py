@@ -140,7 +140,7 @@ def _compiled(compiler: ModuleType, step: Step, around: Around) -> dict[str, Any
     """Return what is known of a step, also where its own code raises."""
     try:
         known: dict[str, Any] = compiler.compile_for(step, around)
-    except Exception as error:  # noqa: BLE001 - tracing runs the project's own code
+    except BaseException as error:  # noqa: BLE001 - tracing runs the project's own code
         _print_own_part(error)
         message, hint = one_line(error), hint_for(error, len(around.devices))
         return {"name": step.name, "verdict": "failed", "message": message, "hint": hint}
@@ -152,7 +152,7 @@ def _steps_for(task: Mapping[str, Any], payload: Mapping[str, Any]) -> Any:
     try:
         make_main(task, payload)
         function, args, kwargs = load_call(payload, task["pieces"], task.get("data", ()))
-    except Exception as error:  # noqa: BLE001 - importing runs the project's own code
+    except BaseException as error:  # noqa: BLE001 - importing runs the project's own code
         _print_own_part(error)
         what = f"the rehearsal could not be loaded: {one_line(error)}"
         raise NotKnown("function", what, _how_to_load(error)) from None
@@ -161,7 +161,7 @@ def _steps_for(task: Mapping[str, Any], payload: Mapping[str, Any]) -> Any:
     def steps_for(devices: list[Any]) -> list[Step]:
         try:
             returned = function(*args, devices, **kwargs)
-        except Exception as error:  # noqa: BLE001 - whatever the rehearsal raises is told
+        except BaseException as error:  # noqa: BLE001 - whatever the rehearsal raises is told
             _print_own_part(error, paths)
             what = f"the rehearsal raised {one_line(error)}"
             raise NotKnown("function", what, hint_for(error, len(devices))) from None
@@ -170,13 +170,13 @@ def _steps_for(task: Mapping[str, Any], payload: Mapping[str, Any]) -> Any:
     return steps_for
 
 
-def _how_to_load(error: Exception) -> str:
+def _how_to_load(error: BaseException) -> str:
     if isinstance(error, ImportError) and error.name:
         return f"the accelerator's environment lacks {error.name}; add it to the dependencies"
     return ""
 
 
-def _print_own_part(error: Exception, paths: ShownPaths | None = None) -> None:
+def _print_own_part(error: BaseException, paths: ShownPaths | None = None) -> None:
     """Print an exception's traceback from the project's own code on."""
     try:
         lines = traceback.format_exception(type(error), error, own_part(error))

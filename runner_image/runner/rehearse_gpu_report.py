@@ -8,7 +8,7 @@ from typing import Any
 
 from .rehearse_arguments import warnings_of
 from .rehearse_collectives import collectives_of
-from .rehearse_compiled import devices_used, memory_of
+from .rehearse_compiled import devices_used, memory_of, read_parts
 from .rehearse_counts import flops_of
 from .rehearse_dump import compile_and_note
 from .rehearse_live import buffers_of
@@ -54,12 +54,15 @@ def report_of(
         )
     program = Program(text)
     sources = around.sources
-    return {
-        **known,
-        "buffers": buffers_of(live, program, sources) or largest_buffers(program, sources),
-        "flops": flops_of(compiled, lowered, program, max(len(used), 1)),
-        "bytes_accessed": bytes_moved(program) or None,
-        "collectives": collectives_of(program),
-        "warnings": warnings,
-        **judge(memory_of(compiled), around.target),
-    }
+    described, unread = read_parts(
+        {
+            "buffers": lambda: (
+                buffers_of(live, program, sources) or largest_buffers(program, sources)
+            ),
+            "flops": lambda: flops_of(compiled, lowered, program, max(len(used), 1)),
+            "bytes_accessed": lambda: bytes_moved(program) or None,
+            "collectives": lambda: collectives_of(program),
+        }
+    )
+    judged = judge(memory_of(compiled), around.target)
+    return {**known, **described, "warnings": warnings + unread, **judged}

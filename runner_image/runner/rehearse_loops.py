@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from math import prod
+from math import gcd, prod
 from typing import NamedTuple
 
 from .rehearse_program import Instruction, Program
@@ -158,10 +158,24 @@ def _positions(data: int, kernel: int, output: int, side: _Side) -> int:
             before, after = -(first // side.stride), -((first - data) // side.stride)
             count += max(min(after, output) - max(before, 0), 0)
             continue
-        for at in range(first, first + output * side.stride, side.stride):
-            whole, rest = divmod(at, side.dilation)
-            count += rest == 0 and 0 <= whole < data
+        count += _hits(first, output, data, side)
     return count
+
+
+def _hits(first: int, output: int, data: int, side: _Side) -> int:
+    """Return how many of `first`, `first + stride` and so on lie on one of the data's places.
+
+    Data are `dilation` apart, so that this is how many places of the output solve a congruence.
+    """
+    common = gcd(side.stride, side.dilation)
+    if first % common:
+        return 0
+    period = side.dilation // common
+    solution = -first // common * pow(side.stride // common, -1, period) % period
+    begin = max(-(first // side.stride), 0)
+    end = min(-((first - (data - 1) * side.dilation - 1) // side.stride), output)
+    begin += (solution - begin) % period
+    return max(-((begin - end) // period), 0)
 
 
 def _dimensions(instruction: Instruction) -> Dimensions:

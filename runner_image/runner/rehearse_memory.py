@@ -199,7 +199,9 @@ class _Computation:
             for buffer in _in(part):
                 if not self._is_entry or (place in in_arguments and buffer.kind != "argument"):
                     # A loop's state is where it was, and so is what takes an argument's place.
-                    self._buffers.remove(buffer)
+                    # What is given twice is gone by then.
+                    if buffer in self._buffers:
+                        self._buffers.remove(buffer)
                 elif buffer.kind != "argument":
                     buffer.kind, buffer.last = "output", TO_THE_END
 

@@ -13,7 +13,7 @@ from io import StringIO
 from typing import Any
 
 from .rehearse_arguments import largest_arguments, warnings_of
-from .rehearse_compiled import describe, devices_used
+from .rehearse_compiled import describe, devices_used, fitting
 from .rehearse_hints import one_line
 from .rehearse_refusal import Refusal, read_refusal
 from .rehearse_sources import Sources
@@ -32,8 +32,9 @@ VARIABLES = {
 FRAMES_VARIABLE, FRAMES = "JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "50"
 """How many frames jax keeps of each operation: layers of a library may hide the person's own."""
 
-TOO_LARGE_BYTES = 1 << 42
-"""No chip has as much: what the compiler says of it names what a chip has."""
+TOO_LARGE_BYTES = 1 << 36
+"""Two arrays of this size no device has room for; libtpu until 0.0.17 ends the process, or tells of
+something else, where a single one is larger."""
 
 LESS = (
     "divide its arguments among more devices, donate those it replaces (donate_argnums), make "
@@ -154,9 +155,10 @@ def compile_for(step: Step, around: Around) -> dict[str, Any]:
             "arguments are divided among more"
         )
     described = describe(compiled, around.sources)
-    described["memory"]["available_bytes"] = available_bytes(around.devices[0])
-    described["warnings"] = known["warnings"] + described["warnings"]
-    return {**known, **described, "verdict": "fits"}
+    available = available_bytes(around.devices[0])
+    memory, tight = fitting(compiled, described["memory"], available)
+    warnings = known["warnings"] + described["warnings"] + tight
+    return {**known, **described, "memory": memory, "warnings": warnings, "verdict": "fits"}
 
 
 def _compile(step: Step, devices: list[Any]) -> Any:
@@ -180,10 +182,10 @@ def available_bytes(device: Any) -> int | None:
     place = jax.sharding.SingleDeviceSharding(device)
     shape = jax.ShapeDtypeStruct((TOO_LARGE_BYTES,), "int8", sharding=place)
     try:
-        jax.jit(lambda x: x + 1).lower(shape).compile()
+        jax.jit(lambda x, y: (x + 1, y + 1)).lower(shape, shape).compile()
     except Exception as error:  # noqa: BLE001 - its class is not the same in all versions
         refusal = read_refusal(str(error), Sources(""))
-        return refusal.memory["available_bytes"] if refusal else None
+        return refusal.memory.get("available_bytes") if refusal else None
     return None
 
 
@@ -194,6 +196,8 @@ def _exceeds(
 
     Where the compiler only says that it does not, one for chips with more memory is asked.
     """
+    if "available_bytes" not in refusal.memory:
+        refusal.memory["available_bytes"] = available_bytes(around.devices[0])
     known |= {"verdict": "exceeds", "message": message, "hint": LESS, "memory": refusal.memory}
     if refusal.buffers:
         return {**known, "buffers": refusal.buffers}

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from .host_use import resident_bytes_of
 from .memory import usable_bytes
+from .thread_states import descendants
 
 REPORT_FILE, NATIVE_FILE = "report.json", "native.log"
 """What a child leaves in its directory: what it knows so far, and what libraries print in C."""
@@ -71,6 +72,8 @@ def rehearse(start: Start, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
             time.sleep(LOOK_SECONDS)
             for child in [each for each in running if each.has_ended()]:
                 running.remove(child)
+                # What it has started does not outlive it.
+                child.kill()
                 report = child.report(spec["targets"][child.number])
                 if report["problem"] == "memory" and limits.at_once > 1:
                     # Alone it may have more.
@@ -158,14 +161,16 @@ class _Child:
         if self._process.poll() is not None:
             return True
         self._taken = self._too_much()
-        if self._taken:
-            self.kill()
         return self._taken is not None
 
     def kill(self) -> None:
-        """End it, and what it has started."""
-        with suppress(ProcessLookupError):
+        """End it, and what it has started, in sessions of their own as well."""
+        started = descendants(self._process.pid) if self._process.poll() is None else []
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        for process in started:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(KILL_SECONDS)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
 from kinetic_flows.runner_image.runner.rehearse_collectives import collectives_of, host_calls_of
+from kinetic_flows.runner_image.runner.rehearse_compiled import fitting, memory_of, read_parts
 from kinetic_flows.runner_image.runner.rehearse_memory import largest_buffers
 from kinetic_flows.runner_image.runner.rehearse_program import Program
 from kinetic_flows.runner_image.runner.rehearse_refusal import read_refusal
@@ -201,50 +205,166 @@ def test_a_refusal_in_one_sentence_says_what_is_needed_and_what_there_is() -> No
     assert read_refusal("INVALID_ARGUMENT: something else", SOURCES) is None
 
 
-def test_a_refusal_with_a_page_names_what_is_largest() -> None:
-    text = """RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory \
-space hbm. Used 18.50G of 15.75G hbm. Exceeded hbm capacity by 2.75G.
+# As libtpu 0.0.6 refused the gradient of 40 scanned layers, shortened.
+PAGE = """RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory \
+space hbm. Used 36.25G of 31.25G hbm. Exceeded hbm capacity by 5.00G.
 
-Total hbm usage >= 19.00G:
-    reserved        258.00M
-    program          10.00G
-    arguments         8.25G
+Total hbm usage >= 36.50G:
+    reserved        260.00M\x20
+    program          31.00G\x20
+    arguments         5.25G\x20
 
-Output size 8.00G; shares 0B with arguments.
+Output size 5.00G; shares 0B with arguments.
 
-Program hbm requirement 10.00G:
-    global           276.0K
-    HLO temp         10.00G (100.0% utilization: Unpadded (9.00G) Padded (10.00G))
+Program hbm requirement 31.00G:
+    HLO temp         31.00G (100.0% utilization: Unpadded (30.00G) Padded (30.00G), 3.2% \
+fragmentation (1.00G))
 
   Largest program allocations in hbm:
 
-  1. Size: 6.00G
-     Operator: op_name="jit(step)/dot_general" source_file="/run/workspace/m.py" source_line=91
-     Shape: bf16[16,8192,8192]{2,1,0:T(8,128)(2,1)}
-     Unpadded size: 6.00G
-     XLA label: fusion.123 = fusion(...)
+  1. Size: 10.00G
+     Shape: bf16[40,16384,8192]{1,2,0:T(8,128)(2,1)}
+     Unpadded size: 10.00G
+     XLA label: custom-call = custom-call(), custom_call_target="AllocateBuffer"
      Allocation type: HLO temp
      ==========================
 
-  2. Size: 512.00M
-     Shape: f32[128,1024,1024]{2,1,0:T(8,128)}
+  2. Size: 256.00M
+     Operator: op_name="jit(mlp)/jit(main)/jvp(while)/body/dot_general" \
+source_file="/run/workspace/m.py" source_line=5
+     Shape: bf16[16384,8192]{0,1:T(8,128)(2,1)}
+     Unpadded size: 256.00M
+     XLA label: fusion.7 = fusion(get-tuple-element.356, copy.41, ...(+1)), kind=kOutput
      Allocation type: HLO temp
      ==========================
+
+  3. Size: 512B
+     Shape: s32[]{:T(128)}
+     Unpadded size: 4B
+     Extra memory due to padding: 508B (128.0x expansion)
+     XLA label: copy.15 = copy(constant.7)
+     Allocation type: HLO temp
+     ==========================
+
 """
-    refusal = read_refusal(text, SOURCES)
+
+
+def test_a_refusal_with_a_page_names_what_is_largest() -> None:
+    refusal = read_refusal(PAGE, SOURCES)
     assert refusal is not None
     assert refusal.memory == {
-        "needed_bytes": int(18.5 * GIB),
-        "available_bytes": int(15.75 * GIB),
-        "arguments_bytes": int(8.25 * GIB),
-        "temporary_bytes": 10 * GIB,
+        "needed_bytes": int(36.25 * GIB),
+        "available_bytes": int(31.25 * GIB),
+        "arguments_bytes": int(5.25 * GIB),
+        "temporary_bytes": 31 * GIB,
     }
     first, second = refusal.buffers
-    assert first == {
-        "size_bytes": 6 * GIB,
-        "shape": "bf16[16,8192,8192]",
-        "operation": "jit(step)/dot_general",
-        "source": "m.py:91",
+    assert (first["size_bytes"], first["operation"]) == (10 * GIB, "custom-call")
+    assert second == {
+        "size_bytes": 256 * MIB,
+        "shape": "bf16[16384,8192]",
+        "operation": "jit(mlp)/jit(main)/jvp(while)/body/dot_general",
+        "source": "m.py:5",
         "kind": "temporary",
     }
-    assert (second["size_bytes"], second["operation"]) == (512 * MIB, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "needed", "available"),
+    [
+        (
+            (
+                "Compilation failure: Aborting compilation early because it's unlikely to have "
+                "enough device memory. Requires 4.00T, has 29.68G available. If more"
+            ),
+            4096,
+            None,
+        ),
+        (
+            (
+                "TPU TensorCore Hbm usage: 34.5G, SparseCore Hbm usage 174.25G, exceeding "
+                "available bytes: 95.75G"
+            ),
+            208.75,
+            95.75,
+        ),
+        (
+            (
+                "E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for "
+                "HLO temporaries (69.75G) exceeds available HBM (31.25G). HLO module: jit_step."
+            ),
+            69.75,
+            31.25,
+        ),
+    ],
+)
+def test_a_refusal_is_known_in_the_words_of_each_version(
+    text: str, needed: float, available: float | None
+) -> None:
+    refusal = read_refusal(f"RESOURCE_EXHAUSTED: {text}", SOURCES)
+    assert refusal is not None
+    assert refusal.memory["needed_bytes"] == needed * GIB
+    assert refusal.memory.get("available_bytes") == (available and available * GIB)
+
+
+class Compiled:
+    """A compiled program that says what memory it takes, in MiB."""
+
+    def __init__(self, **sizes: int) -> None:
+        peak = sizes.pop("peak", None)
+        told = {f"{name}_size_in_bytes": size * MIB for name, size in sizes.items()}
+        self._told = told if peak is None else {**told, "peak_memory_in_bytes": peak * MIB}
+
+    def memory_analysis(self) -> SimpleNamespace:
+        """Return what XLA says."""
+        return SimpleNamespace(**self._told)
+
+
+# As libtpu 0.0.50 took the gradient of 40 scanned layers for v6e, which gives it 31.24 GiB.
+TAKEN = {"argument": 5376, "output": 5120, "alias": 0, "temp": 22016, "generated_code": 2}
+
+
+@pytest.mark.parametrize("told", [{"peak": 31744}, {}], ids=["held at once", "side by side"])
+def test_what_a_compiler_takes_never_needs_more_than_there_is(told: dict[str, int]) -> None:
+    compiled = Compiled(**TAKEN, **told)
+    memory, (warning,) = fitting(compiled, memory_of(compiled), 31_990 * MIB)
+    assert memory["needed_bytes"] == (31_746 if told else 31_990) * MIB
+    assert memory["available_bytes"] == 31_990 * MIB
+    assert "524 MiB more than there is" in warning
+
+
+def test_what_fits_side_by_side_needs_what_it_holds_at_its_fullest() -> None:
+    compiled = Compiled(**TAKEN, peak=31_744)
+    memory, warnings = fitting(compiled, memory_of(compiled), 96_000 * MIB)
+    assert (memory["needed_bytes"], warnings) == (31_746 * MIB, [])
+    assert fitting(compiled, memory_of(compiled), None)[0]["available_bytes"] is None
+
+
+def test_what_cannot_be_read_of_a_program_is_said_and_hides_nothing_else() -> None:
+    known, (warning,) = read_parts({"flops": lambda: 3.0, "bytes_accessed": lambda: 1 / 0})
+    assert known == {"flops": 3.0}
+    assert "bytes accessed: not to be read" in warning
+    assert "ZeroDivisionError" in warning
+
+
+def test_what_is_returned_twice_is_counted_once() -> None:
+    found = program("""
+%body (p: (s32[], f32[1048576], f32[1048576])) -> (s32[], f32[1048576], f32[1048576]) {
+  %p = (s32[], f32[1048576]{0}, f32[1048576]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %c = f32[1048576]{0} get-tuple-element(%p), index=1
+  %next = f32[1048576]{0} custom-call(%c)
+  ROOT %state = (s32[], f32[1048576]{0}, f32[1048576]{0}) tuple(%i, %next, %next)
+}
+
+ENTRY %main (x: f32[1048576]) -> (f32[1048576], f32[1048576]) {
+  %x = f32[1048576]{0} parameter(0), metadata={op_name="x"}
+  %zero = s32[] constant(0)
+  %begin = (s32[], f32[1048576]{0}, f32[1048576]{0}) tuple(%zero, %x, %x)
+  %loop = (s32[], f32[1048576]{0}, f32[1048576]{0}) while(%begin), body=%body
+  %end = f32[1048576]{0} get-tuple-element(%loop), index=1
+  %made = f32[1048576]{0} custom-call(%end), metadata={op_name="jit(step)/made"}
+  ROOT %both = (f32[1048576]{0}, f32[1048576]{0}) tuple(%made, %made)
+}
+""")
+    assert buffers(found) == [("argument", "x", 4), ("output", "jit(step)/made", 4)]

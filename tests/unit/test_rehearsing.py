@@ -28,6 +28,12 @@ def rehearse(root: Path, source: str, **limits: Any) -> tuple[TargetReport, Ende
     return report, ended
 
 
+def runs(process: str) -> bool:
+    """Whether a process has not ended; one that nobody has waited for has."""
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 def test_a_process_that_takes_too_long_is_ended_with_all_that_it_has_started(
     tmp_path: Path,
 ) -> None:
@@ -35,14 +41,27 @@ def test_a_process_that_takes_too_long_is_ended_with_all_that_it_has_started(
     source = f"""
         import subprocess, time
         child = subprocess.Popen(["sleep", "60"])
-        open({str(beside)!r}, "w").write(str(child.pid))
+        away = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        open({str(beside)!r}, "w").write(f"{{child.pid}} {{away.pid}}")
         time.sleep(60)
     """
     report, _ = rehearse(tmp_path / "store", source, limit_seconds=1.0)
     assert (report.problem, report.message) == ("time", "the compiler took more than 1 s")
-    stat = Path(f"/proc/{beside.read_text()}/stat")
-    # What is left of it, if anything, is what nobody has waited for.
-    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+    assert not any(map(runs, beside.read_text().split()))
+
+
+def test_code_that_ends_its_process_is_told_as_any_other_that_raises(tmp_path: Path) -> None:
+    beside = tmp_path / "beside"
+    source = f"""
+        import subprocess, sys
+        open({str(beside)!r}, "w").write(str(subprocess.Popen(["sleep", "60"]).pid))
+        sys.exit(3)
+    """
+    report, _ = rehearse(tmp_path / "store", source)
+    assert report.problem == "function"
+    assert "SystemExit: 3" in report.message
+    # What it has started ends with it.
+    assert not runs(beside.read_text())
 
 
 def test_a_process_that_takes_too_much_memory_is_ended(tmp_path: Path) -> None:
