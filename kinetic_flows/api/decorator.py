@@ -140,8 +140,8 @@ def run(function: Callable[..., Any] | None = None, /, **options: Unpack[Options
             the same packages on the same accelerator, and found again; None (default) on TPUs
             and GPUs.
         rehearse: Whether a call is refused where the function's rehearsal says that a step does
-            not fit the accelerator; one that is out of date is made again first.
-            `KINETIC_REHEARSE=0` overrules it.
+            not fit the accelerator; one that is out of date is made again first. Retries and
+            the runs of a deployment do not ask again. `KINETIC_REHEARSE=0` overrules it.
         max_cost: What a run may cost before it is ended, in US dollars by the list prices that
             are known; it is refused where none is. None (default) for no limit.
         container_image: `bundled` (default, also None), `prebuilt`, or an image URI.

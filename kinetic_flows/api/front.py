@@ -5,7 +5,7 @@ That import takes a second and more, so what a call does is shown from before it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -113,17 +113,22 @@ def deploy(
 def rehearse(remote: RemoteFunction[..., Any], accelerators: Sequence[str] | None) -> Rehearsal:
     """Compile a function's steps for accelerators that are not there; see `rehearsing.rehearse`."""
     named = names_in_words(tuple(accelerators)) if accelerators else ""
-    with _shown(remote, f"rehearsal of {_name(remote)}", "done", named or None) as opening:
+    made: list[Rehearsal] = []
+
+    def outcome() -> Outcome:
+        return "done" if made[0].fits else "negative"
+
+    with _shown(remote, f"rehearsal of {_name(remote)}", outcome, named or None) as opening:
         rehearsing = _with_prefect(opening, "kinetic_flows.api.rehearsing")
-        made: Rehearsal = rehearsing.rehearse(opening, remote, accelerators)
-        return made
+        made.append(rehearsing.rehearse(opening, remote, accelerators))
+    return made[0]
 
 
 @contextmanager
 def _shown(
     remote: RemoteFunction[..., Any],
     what: str,
-    outcome: Outcome,
+    outcome: Outcome | Callable[[], Outcome],
     accelerator: str | None = None,
 ) -> Iterator[Opening]:
     """Show what is done within the block as a call.
@@ -131,7 +136,7 @@ def _shown(
     Args:
         remote: The function.
         what: What is called, as it is shown.
-        outcome: How it ends with the block.
+        outcome: How it ends with the block, or what says so then.
         accelerator: What it runs on, in words; None for what the function says.
     """
     with usable_home(), heeded_signals():

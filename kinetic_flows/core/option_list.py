@@ -85,7 +85,8 @@ class Options(TypedDict, total=False):
 
     rehearse: bool
     """Whether a call is refused where the function's rehearsal says that a step does not fit the
-    accelerator; one that is out of date is made again first. `KINETIC_REHEARSE=0` overrules it."""
+    accelerator; one that is out of date is made again first. Retries and the runs of a deployment
+    do not ask again. `KINETIC_REHEARSE=0` overrules it."""
 
     max_cost: float | None
     """What a run may cost before it is ended, in US dollars by the list prices that are known; it

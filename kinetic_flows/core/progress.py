@@ -10,8 +10,8 @@ from typing import Literal, Protocol
 StepStatus = Literal["started", "done", "passed", "cached", "interrupted", "failed"]
 """How a step is: `done` did real work, `passed` what every call does, `cached` found it done."""
 
-Outcome = Literal["done", "launched", "cancelled", "failed"]
-"""How a call ended for the program that made it."""
+Outcome = Literal["done", "launched", "negative", "cancelled", "failed"]
+"""How a call ended for the program that made it; `negative`: well, with a bad answer."""
 
 ProgressMode = Literal["auto", "quiet", "plain", "rich", "verbose"]
 """How a call is shown: the setting `KINETIC_PROGRESS`."""

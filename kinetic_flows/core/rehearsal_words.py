@@ -132,6 +132,17 @@ def smallest_that_fits(record: RehearsalRecord) -> str | None:
     return min(fitting, key=cost)
 
 
+def verdict(record: RehearsalRecord) -> str:
+    """Return in a few words what came out of a rehearsal: `tpu-v6e-8 fits`, `it does not fit`."""
+    smallest = smallest_that_fits(record)
+    if smallest:
+        return f"{for_line(smallest)} fits"
+    several = len(record.reports) > 1
+    if all(each.fits is False for each in record.reports):
+        return "none of them fits" if several else "it does not fit"
+    return "not one is known to fit" if several else "it is not known to fit"
+
+
 def hourly(name: str) -> float | None:
     """Return what an hour of an accelerator costs by list prices, in US dollars; None if unknown.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -97,13 +97,15 @@ def terminal_progress(mode: ProgressMode, environ: Mapping[str, str]) -> Progres
 
 
 @contextmanager
-def shown_call(progress: Progress, title: str, outcome: Outcome = "done") -> Iterator[None]:
+def shown_call(
+    progress: Progress, title: str, outcome: Outcome | Callable[[], Outcome] = "done"
+) -> Iterator[None]:
     """Show what is done within the block as a call.
 
     Args:
         progress: Who watches.
         title: What is called.
-        outcome: How it ends with the block, when nothing keeps it from that.
+        outcome: How it ends with the block, when nothing keeps it from that; or what says so then.
     """
     progress.begin(title)
     try:
@@ -111,7 +113,7 @@ def shown_call(progress: Progress, title: str, outcome: Outcome = "done") -> Ite
     except BaseException as error:
         progress.end("failed" if interruption_in(error) is None else "cancelled")
         raise
-    progress.end(outcome)
+    progress.end(outcome() if callable(outcome) else outcome)
 
 
 class QuietProgress(NullProgress):
@@ -232,7 +234,7 @@ class TerminalProgress:
             took = elapsed(time.monotonic() - self._began)
             ended = {"failed": f"failed after {took}", "cancelled": f"cancelled after {took}"}
             ended["launched"] = f"launched in {took}"
-            mark = "failed" if outcome in ("failed", "cancelled") else "done"
+            mark = "done" if outcome in ("done", "launched") else "failed"
             parts = [title, self._how, ended.get(outcome, took), self._linked()]
             self._leave(MARKS[mark], " · ".join(filter(None, parts)), STYLES[mark])
 

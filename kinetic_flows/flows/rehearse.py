@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
@@ -18,15 +18,24 @@ from kinetic_flows.clients.prefect.flow_names import (
     REHEARSE_FLOW,
     TASK_LOCK_DEPENDENCIES,
 )
+from kinetic_flows.core import markdown
 from kinetic_flows.core.display import counted
+from kinetic_flows.core.envelope import ResultEnvelope
 from kinetic_flows.core.environment import EnvironmentSpec, ImageRequest
-from kinetic_flows.core.errors import KineticError, RunCancelled, RunError
+from kinetic_flows.core.errors import (
+    KineticError,
+    PrefectServerError,
+    RunCancelled,
+    RunError,
+    RunFailed,
+)
 from kinetic_flows.core.image_registry import ResolvedImage
-from kinetic_flows.core.rehearsal_words import sentence, table_markdown
+from kinetic_flows.core.job import RunTicket
+from kinetic_flows.core.rehearsal_words import sentence, table_markdown, verdict
 from kinetic_flows.core.rehearsals import RehearsalRecord, TargetReport
 from kinetic_flows.dependencies.locking import Lock
 from kinetic_flows.dependencies.wheels import stored_wheels
-from kinetic_flows.flows.engine import run_flow
+from kinetic_flows.flows.engine import current_flow_run_id, run_flow
 from kinetic_flows.flows.run import execute
 from kinetic_flows.flows.steps import step
 from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
@@ -37,7 +46,7 @@ from kinetic_flows.plans.rehearsal_plan import RehearsalPlan, Wanted, run_of
 from kinetic_flows.plans.rehearsal_records import RehearsalRecords
 from kinetic_flows.plans.rehearsed import packages_digest
 from kinetic_flows.platforms.image_sources import ImageSource, LockedImage, OwnImage
-from kinetic_flows.runs.results import unpack_result
+from kinetic_flows.runs.results import failure_summary, unpack_result
 from kinetic_flows.runs.session import Session, session_of
 
 
@@ -128,11 +137,7 @@ class _Rehearsal:
             reports=tuple(self._reports[each.target.accelerator] for each in self._plan.wanted),
             run_ids=tuple(self._run_ids),
         )
-        create_markdown_artifact(
-            key=REHEARSAL_ARTIFACT,
-            markdown=table_markdown(record),
-            description=f"Rehearsal of {self._plan.name}",
-        )
+        self._show(record)
         self._keep(record)
         return record
 
@@ -193,8 +198,7 @@ class _Rehearsal:
             self._run_ids.append(launched.ticket.run_id)
             if launched.envelope is None:
                 raise LookupError("a run that was waited for has no result envelope")
-            url = self._session.api.run_url(launched.ticket.run_id)
-            told = unpack_result(launched.envelope, launched.ticket, url=url)
+            told = _told(launched.envelope, launched.ticket)
         except RunCancelled:
             raise
         except KineticError as error:
@@ -216,6 +220,20 @@ class _Rehearsal:
                 devices=wanted.target.devices,
             )
 
+    def _show(self, record: RehearsalRecord) -> None:
+        """Show what came out of it, on the page of the flow run and in the last line here."""
+        api, flow_run_id = self._session.api, current_flow_run_id()
+        self._session.progress.launched(api.run_url(flow_run_id), verdict(record))
+        try:
+            api.publish_markdown(
+                flow_run_id,
+                REHEARSAL_ARTIFACT,
+                table_markdown(record),
+                description=f"Rehearsal of {markdown.text(self._plan.name)}",
+            )
+        except PrefectServerError as error:  # what was compiled is known here all the same
+            self._session.api_availability.failed(error)
+
     def _keep(self, record: RehearsalRecord) -> None:
         """Keep a record for later plans and calls."""
         draft = self._plan.wanted[0].draft
@@ -227,6 +245,8 @@ class _Rehearsal:
             records.keep(record)
         except KineticError as error:
             self._session.progress.warning(f"others do not find it: {error.message}")
+        except OSError as error:
+            self._session.progress.warning(f"later calls do not find it: {error}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +284,23 @@ class _Questions:
     def check(self, reference: str, required: ImageRequirements) -> ImageReport:
         """Look at an image of the person's own, which has to be there and to fit."""
         return check_image(self.draft.platform.registry, reference, required)
+
+
+def _told(envelope: ResultEnvelope, run: RunTicket) -> list[dict[str, Any]]:
+    """Return the reports of a run.
+
+    Raises:
+        RunError: It has none.
+    """
+    if envelope.header.status == "raised":
+        # Not the rehearsal, whose exceptions are told in reports.
+        raise RunFailed(
+            f"the run that compiles failed: {failure_summary(envelope.header)}",
+            value=run.run_id,
+            hint=f"`kinetic runs logs {run.run_id}` shows what it printed",
+        )
+    told: list[dict[str, Any]] = unpack_result(envelope, run)
+    return told
 
 
 def _named(environment: EnvironmentSpec, wheels: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:

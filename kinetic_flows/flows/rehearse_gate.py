@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from kinetic_flows.core.accelerators import Accelerator
-from kinetic_flows.core.errors import KineticError, in_a_sentence
+from kinetic_flows.core.errors import KineticError, RunCancelled, in_a_sentence
 from kinetic_flows.core.progress import Progress
 from kinetic_flows.core.settings.accelerator_names import names_in_words
 from kinetic_flows.core.settings.variables import tell_once
@@ -43,6 +43,7 @@ def admitted(draft: Draft, session: Session) -> Draft:
 
     Raises:
         RehearsalError: Its steps fit none of them.
+        RunCancelled: Somebody cancelled the rehearsal, and the call with it.
     """
     if not draft.settings.rehearse:
         return draft
@@ -60,6 +61,8 @@ def admitted(draft: Draft, session: Session) -> Draft:
         session.progress.notice(_rehearses(draft.name, lacking))
         try:
             made = rehearse(plan_rehearsal(draft, session.environ, _alike(lacking)), session)
+        except RunCancelled:
+            raise
         except KineticError as error:
             failure = f"its rehearsal could not be made: {in_a_sentence(error)}"
         else:

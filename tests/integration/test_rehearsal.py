@@ -24,12 +24,13 @@ from kinetic_flows.clients.prefect.flow_names import (
 from kinetic_flows.plans.rehearsal_records import RehearsalRecords
 from kinetic_flows.platforms.local.platform import LocalPlatform
 from loopback.quick_cloud import QuickCloud
+from loopback.small_wheels import make_wheel
 
 FUNCTIONS = """
     import kinetic
     from sizes import WIDTH
 
-    @kinetic.run(accelerator=["tpu-v5e-1", "tpu-v6e-1"], retries=2, output_dir="{width}")
+    @kinetic.run(accelerator=["l4", "tpu-v5e-1", "tpu-v6e-1"], retries=2, output_dir="{width}")
     def train(width):
         raise AssertionError("nobody calls it")
 
@@ -77,17 +78,27 @@ def artifact(run: RunRecord, key: str, api_url: str) -> str:
     return str(shown["data"])
 
 
-def test_a_function_is_rehearsed_here_with_the_packages_of_its_accelerators(
-    project: Callable[..., Any], api: PrefectApi, prefect_api_url: str, shared_kinetic_home: Path
+def test_a_function_is_rehearsed_here_with_the_packages_of_those_accelerators_that_have_any(
+    project: Callable[..., Any],
+    api: PrefectApi,
+    prefect_api_url: str,
+    shared_kinetic_home: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    # 1 << 33 elements of two bytes are 16 GiB, of which a v6e has room for one and a v5e for none.
-    rehearsal = project(65536).rehearse()
+    # 1 << 32 elements of two bytes are 8 GiB, twice: a v6e has room for both, a v5e for one.
+    train = project(65536)
+    # Images for GPUs have another version, so that nothing can be locked for them.
+    make_wheel(Path.cwd(), "jax_cuda12_pjrt", "0.1")
+    Path("requirements.txt").write_text("./jax_cuda12_pjrt-0.1-py3-none-any.whl\n")
+    rehearsal = train.rehearse()
 
     assert isinstance(rehearsal, kinetic.Rehearsal)
-    assert [each.fits for each in rehearsal.reports] == [False, True]
+    assert [each.fits for each in rehearsal.reports] == [None, False, True]
+    assert "you require jax-cuda12-pjrt==" in rehearsal.reports[0].message
+    assert "or tpu-v6e-1 · tpu-v6e-1 fits · " in capfd.readouterr().err
     assert (rehearsal.fits, rehearsal.smallest) == (True, "tpu-v6e-1")
     assert "tpu-v5litepod-1" in str(rehearsal)
-    assert "libtpu" in rehearsal.reports[0].versions
+    assert "libtpu" in rehearsal.reports[1].versions
     flow_run, (run,) = last_rehearsal(api)
     assert flow_run.state_type == run.state_type == "COMPLETED"
     assert run.labels[labels.ACCELERATOR_LABEL] == "cpu"
@@ -117,7 +128,9 @@ def test_where_packages_cannot_be_installed_a_cpu_of_the_cluster_compiles(
     with pytest.raises(SystemExit) as ended:
         main(["rehearse", *words])
 
-    told = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr()
+    told = json.loads(shown.out)
+    assert "✗ rehearsal of train on tpu-v6e-8 · it is not known to fit" in shown.err
     assert (ended.value.code, told["smallest_that_fits"]) == (1, None)
     assert [each["problem"] for each in told["reports"]] == ["no-compiler"]
     flow_run, (run,) = last_rehearsal(api)

@@ -140,6 +140,7 @@ def test_a_verbose_build_shows_its_log_as_it_comes_and_only_once() -> None:
         ("failed", "✗ train() on cpu · failed after N s"),
         ("cancelled", "✗ train() on cpu · cancelled after N s"),
         ("launched", "✓ train() on cpu · launched in N s"),
+        ("negative", "✗ train() on cpu · N s"),
     ],
 )
 def test_the_line_of_a_call_says_how_it_ended(outcome: str, said: str) -> None:
