@@ -110,5 +110,9 @@ def size_of(objects: Iterable[ObjectInfo]) -> int:
 
 
 def _parts(info: ObjectInfo) -> list[str]:
-    """Return the environment, the accelerator, the host and the program in an object's name."""
-    return info.name.removeprefix(COMPILE_CACHE).split("/", 3)
+    """Return the environment, the accelerator, the host and the program in an object's name.
+
+    What somebody has put there by hand may lack some.
+    """
+    parts = info.name.removeprefix(COMPILE_CACHE).split("/", 3)
+    return [*parts, *[""] * (4 - len(parts))]
