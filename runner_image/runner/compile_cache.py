@@ -69,6 +69,10 @@ SOON_SECONDS = 0.3
 STORING = "the run is over; the programs that it has compiled are still being stored"
 """What is said where that takes longer, so that nobody waits for it; `runs/left_results.py`."""
 
+SHARED_VARIABLE = "JAX_SHARE_BINARY_BETWEEN_HOSTS"
+_ON = ("1", "true", "t", "yes", "y", "on")
+"""What JAX takes for yes."""
+
 REFRESH_SECONDS = 86_400.0
 """A program that is used is written anew when it is older, as a bucket's rules go by age."""
 
@@ -347,7 +351,8 @@ def compile_cache_of(start: Start, handed: Mapping[str, Any]) -> CompileCache | 
     cache: that holds. None as well on GPUs of several hosts: their processes try out together what
     is fast while they compile, so one that compiles waits without end for one that has loaded its
     program (https://github.com/openxla/xla/issues/28959), and what was tried out at another time
-    may fit no program of today's (https://github.com/openxla/xla/issues/7716).
+    may fit no program of today's (https://github.com/openxla/xla/issues/7716). It is the same where
+    JAX is told that one host compiles for all (`_compile_and_share_module`).
 
     Args:
         start: The start.
@@ -357,10 +362,12 @@ def compile_cache_of(start: Start, handed: Mapping[str, Any]) -> CompileCache | 
     has_key = bool(environ.get(KEY_VARIABLE))
     if not has_key and not (environ.get(BLOCK_VARIABLE) and start.api is not None):
         return None
-    if start.job["hosts"] > 1 and environ.get(DEVICES_VARIABLE, "").startswith("gpu:"):
+    said = {**environ, **handed.get("variables", {})}
+    is_on_gpus = environ.get(DEVICES_VARIABLE, "").startswith("gpu:")
+    if start.job["hosts"] > 1 and (is_on_gpus or said.get(SHARED_VARIABLE, "").lower() in _ON):
         return None
     try:
-        places = Places.of(start, {**environ, **handed.get("variables", {})})
+        places = Places.of(start, said)
     except OSError:
         return None
     if places is None:

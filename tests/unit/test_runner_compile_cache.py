@@ -507,9 +507,15 @@ def test_what_was_counted_on_a_full_disk_ends_no_run(tmp_path: Path) -> None:
     assert programs_of(str(tmp_path)) == Programs(1, 1, 3.5)
 
 
-def test_gpus_of_several_hosts_share_none(here: World) -> None:
+def test_hosts_that_wait_for_one_another_to_compile_share_none(here: World) -> None:
     gpus = {"KINETIC_DEVICES": "gpu:8"}
     with pytest.raises(AssertionError, match="nothing is kept"), here.a_run(host=1, environ=gpus):
+        pass
+    one_compiles = {"JAX_SHARE_BINARY_BETWEEN_HOSTS": "True"}
+    with (
+        pytest.raises(AssertionError, match="nothing is kept"),
+        here.a_run(host=1, environ=one_compiles),
+    ):
         pass
     with here.a_run(host=1, environ={"KINETIC_DEVICES": "tpu:4"}):
         pass
