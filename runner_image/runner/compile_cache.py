@@ -189,8 +189,8 @@ class CompileCache:
         if self._faults >= min(FAULTS, max(len(wanted), 1)):
             self._warn("some compiled programs could not be brought from the store")
         if self._refused:
-            what = "compiled programs in the store are ignored, as they are not signed by those"
-            self._warn(f"{self._refused} {what} who may launch runs, or were changed")
+            what = f"ignored {self._refused} of the compiled programs in the store: changed, or not"
+            self._warn(f"{what} signed by those who may launch runs")
 
     def _wanted(self) -> Iterator[tuple[str, str, Listed]]:
         """Yield the programs to bring, the newest first: their names, and whose they are."""

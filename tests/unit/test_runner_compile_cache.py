@@ -321,7 +321,7 @@ def test_what_is_not_signed_for_its_place_is_never_loaded_and_is_replaced(
         (directory / name).write_bytes(a_program("own"))
         cache.end()
     assert len(here.said) == 1
-    assert here.said[0].startswith("1 compiled programs in the store are ignored")
+    assert here.said[0].startswith("ignored 1 of the compiled programs in the store: ")
     with here.a_run() as (_, directory):
         assert (directory / name).read_bytes() == a_program("own")
     assert len(here.said) == 1
