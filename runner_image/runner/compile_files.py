@@ -139,6 +139,9 @@ def is_whole(kept: Kept, *, is_over: bool) -> bool:
     with opened(kept.path) as file:
         first = file.read(len(_ZSTD_MAGIC))
         file.seek(0)
+        if len(first) < len(_ZSTD_MAGIC):
+            # JAX would not write it anew, and compile it each time.
+            return False
         if first == _ZSTD_MAGIC:
             return _is_zstd_frame(file, kept.size_bytes)
         if first[:1] == bytes([_ZLIB_FIRST]):
