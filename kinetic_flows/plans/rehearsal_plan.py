@@ -13,6 +13,7 @@ from kinetic_flows.code.payload import pack_call
 from kinetic_flows.core.accelerators import Accelerator
 from kinetic_flows.core.accelerators.registry import CPU
 from kinetic_flows.core.errors import RehearsalError, UsageError
+from kinetic_flows.core.functions import is_async
 from kinetic_flows.core.job_parts import RehearsalSpec, RehearsalTarget
 from kinetic_flows.core.options import RunOptions
 from kinetic_flows.core.settings.settings import Settings
@@ -89,13 +90,19 @@ def require_rehearsal(
         bound: What is given to it besides devices: the instance, for a method.
 
     Raises:
-        UsageError: It has none, or one that does not take the devices.
+        UsageError: It has none, or one that does not take the devices, or that is async.
     """
     if rehearsal is None:
         raise UsageError(
             f"{name} has no rehearsal: nothing says what it compiles",
             value=name,
             hint=EXAMPLE.format(name=name),
+        )
+    if is_async(rehearsal):
+        raise UsageError(
+            f"the rehearsal of {name} is an async function, and nothing waits for it",
+            value=name,
+            hint="write `def` in place of `async def`: it names steps, and runs none",
         )
     try:
         inspect.signature(rehearsal).bind(*bound, [])

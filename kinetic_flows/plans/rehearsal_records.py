@@ -16,7 +16,7 @@ from pathlib import Path
 from kinetic_flows.core import object_names
 from kinetic_flows.core.artifact_store import ArtifactStore, StoreTrust
 from kinetic_flows.core.errors import ObjectNotFoundError, StoreError
-from kinetic_flows.core.files import write_atomically
+from kinetic_flows.core.files import exclusive_lock, write_atomically
 from kinetic_flows.core.job import canonical_json, sha256_hex
 from kinetic_flows.core.rehearsals import RehearsalRecord
 
@@ -31,6 +31,9 @@ MAX_BYTES = 1 << 20
 
 MAX_FUNCTIONS = 500
 """Of how many functions records are kept on this machine."""
+
+LOCK = "lock"
+"""File beside those of this machine, held by whoever adds a record."""
 
 Records = tuple[RehearsalRecord, ...]
 
@@ -56,8 +59,10 @@ class RehearsalRecords:
             record: The record.
         """
         path = self._path(record.function)
-        write_atomically(path, _encoded((record, *self.here(record.function)), None))
-        _forget_old(path.parent)
+        # Of two that end at once, both are kept.
+        with exclusive_lock(path.parent / LOCK):
+            write_atomically(path, _encoded((record, *self.here(record.function)), None))
+            _forget_old(path.parent)
         key = self.trust().key
         try:
             return key is not None and self._publish(record, key)

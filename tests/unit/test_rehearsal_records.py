@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,13 @@ def test_the_newest_of_here_and_of_everyone_counts(tmp_path: Path) -> None:
     assert mine.last("train:train") == at(2.0)
     assert mine.here("train:train") == (at(1.0),)
     assert mine.shared("train:train") == (at(2.0), at(1.0))
+
+
+def test_rehearsals_that_end_at_once_are_all_kept(tmp_path: Path) -> None:
+    records = records_of(tmp_path, MemoryStore())
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(records.keep, map(at, range(4))))
+    assert records.here("train:train") == tuple(map(at, (3, 2, 1, 0)))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +168,7 @@ def test_records_of_few_functions_are_kept_here(
     records = records_of(tmp_path, MemoryStore())
     for number in range(4):
         records.keep(replace(RECORD, function=f"train:step_{number}"))
-    assert len(list((tmp_path / REHEARSALS).iterdir())) == 2
+    assert len(list((tmp_path / REHEARSALS).glob("*.json"))) == 2
 
 
 def test_a_store_that_cannot_be_reached_leaves_what_is_known_here(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from kinetic_flows.core.errors import RehearsalError, UsageError
 from kinetic_flows.core.job_parts import RehearsalTarget
 from kinetic_flows.core.rehearsals import RehearsalRecord, StepMemory, StepReport, TargetReport
 from kinetic_flows.plans.rehearsal import function_id, target_for
+from kinetic_flows.plans.rehearsal_plan import require_rehearsal
 
 
 @kinetic.run(accelerator="tpu-v6e-8")
@@ -105,6 +106,24 @@ def test_a_rehearsal_goes_along_where_its_function_is_pickled() -> None:
     copied = cloudpickle.loads(cloudpickle.dumps(train.with_options(retries=1)))
 
     assert copied.rehearsed is steps
+
+
+async def waiting(devices: Any) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    ("rehearsal", "said"),
+    [
+        (None, "train has no rehearsal"),
+        (lambda: None, "given the devices, and nothing else"),
+        (waiting, "is an async function, and nothing waits for it"),
+    ],
+)
+def test_a_function_is_not_rehearsed_by_what_cannot_name_its_steps(
+    rehearsal: Any, said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        require_rehearsal("train", rehearsal, ())
 
 
 def test_of_several_rehearsals_the_last_counts() -> None:
