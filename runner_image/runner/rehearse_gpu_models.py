@@ -17,10 +17,11 @@ class GpuModel(NamedTuple):
 
     Memory and clocks of P100, V100, A100, H100, B200 and GB200 are what drivers report, as XLA
     keeps it (https://github.com/openxla/xla/tree/main/xla/backends/gpu/target_config/specs). The
-    others have NVIDIA's data sheets for all but memory, of which drivers keep some: nvidia-smi's
-    7606, 15360, 23034, 97887 and 143771 MiB of P4, T4, L4, RTX PRO 6000 and H200 come to what
-    stands here, to within half a percent (14.56 GiB of a T4:
-    https://github.com/Zheng-Chong/CatVTON/issues/133).
+    others have NVIDIA's data sheets for all but memory, of which drivers keep some. What programs
+    found of a T4 (14.56 GiB), an L4 (22.03) and an RTX PRO 6000 (94.97) is told in
+    https://github.com/Zheng-Chong/CatVTON/issues/133,
+    https://github.com/ArcInstitute/evo2/issues/190 and https://github.com/antirez/ds4/issues/431.
+    Of P4 and H200 no source was found: theirs are guesses from what nvidia-smi calls their total.
 
     Attributes:
         capability: Compute capability.
@@ -78,7 +79,7 @@ MODELS = {
     "p100": GpuModel((6, 0), 56, 17_066_885_120, 732_160_000_000, 4 * MIB, 1.48),
     "v100": GpuModel((7, 0), 80, 16_935_682_048, 898_048_000_000, 6 * MIB, 1.53),
     "l4": GpuModel((8, 9), 58, 22_560 * MIB, 300_000_000_000, 48 * MIB, 2.04),
-    "rtx-pro-6000": GpuModel((12, 0), 188, 97_240 * MIB, 1_597_000_000_000, 128 * MIB, 2.6),
+    "rtx-pro-6000": GpuModel((12, 0), 188, 97_249 * MIB, 1_597_000_000_000, 128 * MIB, 2.6),
     "a100": GpuModel((8, 0), 108, 42_298_834_944, 1_555_200_000_000, 40 * MIB, 1.41),
     "a100-80gb": GpuModel((8, 0), 108, 85_100_068_864, 2_039_040_000_000, 40 * MIB, 1.41),
     "h100": _H100,

@@ -32,7 +32,7 @@ def train(w, x):
     return h.astype(jnp.float32).sum(), w + (h.T @ x).T
 
 def double(x):
-    return jnp.sin(x) * 2
+    return x * 2
 
 def main(devices):
     print("named for", len(devices))
@@ -73,10 +73,10 @@ def main(devices):
     return {
         "branches": (jax.jit(branches), (x,)),
         "mixes": (jax.jit(jnp.add), (x, elsewhere)),
-        "elsewhere": (jax.jit(jnp.sin), (elsewhere,)),
-        "nowhere": (jax.jit(jnp.sin), (nowhere,)),
+        "elsewhere": (jax.jit(jnp.negative), (elsewhere,)),
+        "nowhere": (jax.jit(jnp.negative), (nowhere,)),
         "calls": (jax.jit(calls), (x,)),
-        "made": (jax.jit(lambda a, b: a[0, 0] + b), (numpy.zeros((1 << 13, 1 << 12)), x)),
+        "made": (jax.jit(lambda a, b: a[0, 0] + b), (numpy.zeros((1 << 12, 1 << 12)), x)),
     }
 """
 
@@ -164,7 +164,6 @@ def sizes(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Rehearsed:
         python,
         SIZES,
         target("v5e:2x2", 4, (2, 2)),
-        target("v6e:1x1", 1, (1, 1)),
         target("v5p:2x2x1", 4, (2, 2, 1)),
         target("tpu7x:2x2x1", 8, (2, 2, 1)),
         target("v6e:4x4", 32, (2, 2), slices=2),
@@ -184,7 +183,6 @@ def wrong(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Rehearsed:
     ("accelerator", "gib", "verdicts"),
     [
         ("v5e:2x2", 15.75, ["fits", "exceeds", "exceeds"]),
-        ("v6e:1x1", 31.25, ["fits", "exceeds", "exceeds"]),
         ("v5p:2x2x1", 95.74, ["fits", "fits", "exceeds"]),
         ("tpu7x:2x2x1", 94.75, ["fits", "fits", "exceeds"]),
         ("v6e:4x4", 31.25, ["fits", "exceeds", "exceeds"]),
@@ -218,7 +216,7 @@ def test_a_step_that_fits_is_described_with_the_lines_of_its_source(sizes: Rehea
 def test_what_does_not_fit_is_described_by_a_generation_with_more_memory(
     sizes: Rehearsed,
 ) -> None:
-    for accelerator in ("v5e:2x2", "v6e:1x1", "v6e:4x4"):
+    for accelerator in ("v5e:2x2", "v6e:4x4"):
         step = sizes.step(accelerator, "large")
         assert [(each.kind, each.size_bytes // GIB) for each in step.buffers] == [
             ("argument", 24),
@@ -236,7 +234,7 @@ def test_what_does_not_fit_is_described_by_a_generation_with_more_memory(
 
 def test_a_rehearsal_prints_what_it_prints_once_and_libtpu_nothing(sizes: Rehearsed) -> None:
     named = [line for line in sizes.output.splitlines() if line.startswith("named for")]
-    assert named == [f"named for {devices}" for devices in (4, 1, 4, 8, 32)]
+    assert named == [f"named for {devices}" for devices in (4, 4, 8, 32)]
     assert "libtpu" not in sizes.output
 
 
@@ -264,7 +262,7 @@ def test_what_is_odd_about_a_step_is_told_beside_it(wrong: Rehearsed) -> None:
     told = "\n".join(report.warnings)
     assert "nowhere: it uses 1 of 4 devices" in told
     assert "calls: it calls Python on its host each time" in told
-    assert "made: 0.3 GB of its arguments are arrays" in told
+    assert "made: 0.1 GB of its arguments are arrays" in told
 
 
 def test_a_topology_that_libtpu_does_not_know_is_told_with_its_version(wrong: Rehearsed) -> None:
