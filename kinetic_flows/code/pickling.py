@@ -39,7 +39,7 @@ from kinetic_flows.code.named_objects import (
     take_apart,
 )
 from kinetic_flows.code.root import PackageRoot
-from kinetic_flows.code.stand_ins import GlobalsInRun
+from kinetic_flows.code.stand_ins import GlobalsInRun, with_ordered_sets
 from kinetic_flows.core.data import Data
 from kinetic_flows.core.inside_run import as_inside_run
 
@@ -146,7 +146,8 @@ class CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduced(self, obj: Any) -> Any:
         """Reduce what is neither a function nor a class."""
         if isinstance(obj, CodeType):
-            return self._files.named_for_run(obj, self.dispatch_table[CodeType](obj))
+            reduced = with_ordered_sets(obj, self.dispatch_table[CodeType](obj))
+            return self._files.named_for_run(obj, reduced)
         if isinstance(obj, ModuleType):
             self._note(obj.__name__)
         elif isinstance(obj, BuiltinFunctionType):

@@ -9,6 +9,7 @@ import importlib
 import os
 import pathlib
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 
@@ -87,3 +88,35 @@ class MadeInRun:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._make, ()
+
+
+class FrozenSetInRun:
+    """A frozen set as a run makes it; its parts pickle in an order that is the same each time.
+
+    Args:
+        parts: What is in it.
+    """
+
+    def __init__(self, parts: frozenset[Any]) -> None:
+        self._parts = sorted(parts, key=repr)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return frozenset, (self._parts,)
+
+
+def with_ordered_sets(code: CodeType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a code object's reduction with its constant sets in an order of their own.
+
+    That of strings is another one in each process, and with it the digest of a script's call.
+
+    Args:
+        code: The code object.
+        reduced: What cloudpickle makes of it.
+    """
+    if not any(isinstance(each, frozenset) for each in code.co_consts):
+        return reduced
+    make, arguments, *rest = reduced
+    ordered = tuple(
+        FrozenSetInRun(each) if isinstance(each, frozenset) else each for each in code.co_consts
+    )
+    return make, tuple(ordered if each is code.co_consts else each for each in arguments), *rest

@@ -489,6 +489,13 @@ def pack(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return pack_call(function, args, kwargs, root=plain_root(Path.cwd()))
 
 
+def test_constant_sets_of_a_function_are_pickled_in_the_same_order_by_each_process() -> None:
+    packed = pack(lambda name: name in {"delta", "alpha", "gamma", "beta", "zeta", "epsilon"})
+    names = (b"alpha", b"beta", b"delta", b"epsilon", b"gamma", b"zeta")
+    places = [packed.content.rindex(each) for each in names]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize(
     ("args", "path"),
     [
