@@ -51,6 +51,9 @@ FREE_PARTS = 4
 """How much is brought at most, and that it takes no more than this part of the free disk: runs of
 other functions with the same packages have their programs there, too."""
 
+TELL_SECONDS = 0.25
+"""How often the function's process is told that something comes."""
+
 PARALLEL = 8
 LARGE_BYTES = 4 << 20
 """Of programs that are larger, fewer are stored at a time: each is in memory once or twice."""
@@ -104,7 +107,7 @@ class CompileCache:
         self._refused, self._faults = 0, 0
         self._made_at: dict[str, float] = {}
         self._known: set[str] = set()
-        self._stored = 0
+        self._stored, self._arrived = 0, 0.0
         self._notes_reads = False
         self._is_hurried = False
         self._filled, self._ended, self._wake = (threading.Event() for _ in range(3))
@@ -185,7 +188,9 @@ class CompileCache:
         self._places.tell_arriving()
         wanted = list(self._wanted())
         self._places.tell_arriving()
-        run_in_threads([(BRING_PARALLEL, [partial(self._bring, *each) for each in wanted])])
+        # In a directory there is no server to wait for, and threads only hold one another up.
+        count = BRING_PARALLEL if self._start.client is not None else 1
+        run_in_threads([(count, [partial(self._bring, *each) for each in wanted])])
         if self._faults >= min(FAULTS, max(len(wanted), 1)):
             self._warn("some compiled programs could not be brought from the store")
         if self._refused:
@@ -240,7 +245,10 @@ class CompileCache:
         for piece in pieces:
             if self._ended.is_set():
                 raise _Over
-            self._places.tell_arriving()
+            now = time.monotonic()
+            if now - self._arrived >= TELL_SECONDS:
+                self._arrived = now
+                self._places.tell_arriving()
             yield piece
 
     # Keeping
