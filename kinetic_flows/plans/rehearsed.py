@@ -20,7 +20,7 @@ Subject = Literal["this", "older code", "other packages"]
 
 _BEFORE = {
     "this": "",
-    "older code": ", before the code changed",
+    "older code": ", with other code or values",
     "other packages": ", with other packages",
 }
 

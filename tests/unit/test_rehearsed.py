@@ -91,7 +91,7 @@ def of(*reports: TargetReport) -> dict[str, Rehearsed]:
         (
             "other",
             "packages",
-            "2h ago, before the code changed: fits, 12.30 of 31.25 GiB a device",
+            "2h ago, with other code or values: fits, 12.30 of 31.25 GiB a device",
         ),
         ("code", "other", "2h ago, with other packages: fits, 12.30 of 31.25 GiB a device"),
     ],
