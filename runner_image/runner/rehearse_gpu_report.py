@@ -47,7 +47,7 @@ def report_of(
         hint = "make its mesh and shardings of the devices that the rehearsal is given"
         return {**known, "verdict": "failed", "message": message, "hint": hint}
     warnings = warnings_of(step)
-    if len(used) < len(around.devices):
+    if 0 < len(used) < len(around.devices):
         warnings.append(
             f"it uses {len(used)} of {len(around.devices)} devices: nothing says how its "
             "arguments are divided among more"

@@ -149,7 +149,7 @@ def compile_for(step: Step, around: Around) -> dict[str, Any]:
         message = "the step was compiled for other devices than the accelerator's"
         hint = "make its mesh and shardings of the devices that the rehearsal is given"
         return {**known, "verdict": "failed", "message": message, "hint": hint}
-    if len(used) < len(around.devices):
+    if 0 < len(used) < len(around.devices):
         known["warnings"].append(
             f"it uses {len(used)} of {len(around.devices)} devices: nothing says how its "
             "arguments are divided among more"
