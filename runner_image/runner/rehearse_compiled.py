@@ -115,13 +115,13 @@ def fitting(
 
 def devices_used(compiled: Any) -> set[Any]:
     """Return the devices that a program was compiled for; none where it does not say."""
-    import jax
-
     try:
         told = (compiled.input_shardings, compiled.output_shardings)
     except (AttributeError, NotImplementedError):
         # What jax.pmap makes, until jax 0.6 at least.
         return set()
+    import jax
+
     places = jax.tree_util.tree_leaves(told)
     return {device for place in places for device in _devices(place)}
 

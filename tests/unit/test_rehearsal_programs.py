@@ -6,7 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 from kinetic_flows.runner_image.runner.rehearse_collectives import collectives_of, host_calls_of
-from kinetic_flows.runner_image.runner.rehearse_compiled import fitting, memory_of, read_parts
+from kinetic_flows.runner_image.runner.rehearse_compiled import (
+    devices_used,
+    fitting,
+    memory_of,
+    read_parts,
+)
 from kinetic_flows.runner_image.runner.rehearse_memory import largest_buffers
 from kinetic_flows.runner_image.runner.rehearse_program import Program
 from kinetic_flows.runner_image.runner.rehearse_refusal import read_refusal
@@ -368,3 +373,16 @@ ENTRY %main (x: f32[1048576]) -> (f32[1048576], f32[1048576]) {
 }
 """)
     assert buffers(found) == [("argument", "x", 4), ("output", "jit(step)/made", 4)]
+
+
+class Mapped:
+    """What jax.pmap compiles until jax 0.6, which does not say where."""
+
+    @property
+    def input_shardings(self) -> None:
+        """Where its arguments are."""
+        raise NotImplementedError
+
+
+def test_what_does_not_say_for_which_devices_it_is_is_of_none() -> None:
+    assert devices_used(Mapped()) == set()
