@@ -1,4 +1,4 @@
-"""The examples that are rehearsed, as they are: what fits, and what does not."""
+"""The examples that are rehearsed: what fits and what does not, and that what is compiled runs."""
 
 from __future__ import annotations
 
@@ -33,3 +33,13 @@ def test_an_example_fits_the_larger_of_its_accelerators_alone(name: str, project
     assert rehearsal.smallest == "tpu-v6e-8"
     (step,) = rehearsal.reports[0].steps
     assert f"{name}.py" in str(step.buffers)
+
+
+def test_the_transformer_trains_on_what_there_is(project: Project) -> None:
+    """Its rehearsal takes minutes of a compiler's time; the step and its layout are these."""
+    shutil.copy(EXAMPLES / "rehearse_flax.py", project.root)
+    train = project.module("rehearse_flax").train
+
+    (loss,) = train.with_options(accelerator="cpu")(steps=1, width=64, sequences=2)
+
+    assert 0 < loss < 100
