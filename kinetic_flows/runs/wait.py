@@ -134,6 +134,10 @@ def _wait(
         with short_retries(), ExitStack() as hasty:
             is_hasty = False
             while True:
+                if session.api_availability.is_away and not is_hasty:
+                    # Else each look at the API holds what the run prints back for seconds.
+                    hasty.enter_context(short_retries(0))
+                    is_hasty = True
                 before = replace(seen, output=b"", position=output.position)
                 seen = left.look(_look(run, session, processes, before))
                 for text in seen.told:
@@ -158,14 +162,11 @@ def _wait(
                 waits.take(seen)
                 events.take(seen, is_relayed=bool(relay.is_needed))
                 cancellation.look()
-                if session.api_availability.is_away and not is_hasty:
-                    # Else each look at the API holds what the run prints back for seconds.
-                    hasty.enter_context(short_retries(0))
-                    is_hasty = True
                 waited = time.monotonic() - started
                 if timeout_seconds is not None and waited >= timeout_seconds:
                     raise _timeout(run, timeout_seconds)
                 pause(_pause_seconds(waited))
+            hasty.close()  # what is told now is told once
             relay.finish()
         if envelope is None:
             envelope = _settled(run, session, seen, output.tail(), is_launched=is_launched)
