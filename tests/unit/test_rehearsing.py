@@ -105,6 +105,16 @@ def test_an_environment_without_a_compiler_says_what_it_lacks(tmp_path: Path) ->
     assert report.hint == "add jax[tpu] to the function's dependencies"
 
 
+def test_what_is_told_has_no_secrets_and_stays_a_report(tmp_path: Path) -> None:
+    spec = asdict(RehearsalSpec(targets=(V5E,)))
+    source = "import os\nraise ValueError('for ' + os.environ['PIN'])"
+    job = Job(tmp_path, source=source, sealed={"PIN": "accelerator"}, changes={"rehearsal": spec})
+    job.run()
+    (report,) = map(TargetReport.from_json, job.value())
+    assert report.accelerator == "tpu-v5e-4"
+    assert "ValueError: for ***" in report.message
+
+
 class Lowers:
     """Something that can be lowered, as what jax.jit makes can."""
 
