@@ -29,7 +29,7 @@ def rehearse(
 ) -> int:
     """Compile a function's steps for accelerators without having any, and print whether they fit.
 
-    The function has a rehearsal, made with @train.rehearsal, that says what is compiled. Exits
+    The function has a rehearsal, made with `@train.rehearsal`, that says what is compiled. Exits
     with 1 where nothing fits.
 
     Args:

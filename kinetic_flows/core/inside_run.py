@@ -88,6 +88,7 @@ def as_inside_run(function: Any) -> Any:
         "with_options": itself,
         "as_flow": itself,
         "rehearsal": _as_it_is,
+        "rehearsed": None,
         **{method: partial(_refuse, function, method) for method in _INSTEAD},
     }
     for name in _names_to_give(function, given):
