@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from newest_runs import newest_run
 from prefect_http import PREFECT
 from projects import make_project
 
@@ -78,7 +79,7 @@ def test_each_image_of_a_list_is_made_once_and_code_is_sent_once_for_all(
     assert "build-image for gpu: " in shown
     assert "build-image for cpu: " in shown
     assert "listed(value=1) on p4 or cpu · on cpu · " in shown
-    (run,) = api.find_runs(limit=1)
+    run = newest_run(api)
     tasks = of_run("task_runs", run.id, prefect_api_url)
     names = Counter(task["name"] for task in tasks)
     assert names[flow_names.TASK_PREFLIGHT] == names[flow_names.TASK_UPLOAD_CODE] == 1
@@ -107,7 +108,7 @@ def test_each_image_of_a_list_is_made_once_and_code_is_sent_once_for_all(
     assert page.count("| image | ") == 2
 
     assert listed(1) == 1
-    (again,) = api.find_runs(limit=1)
+    again = newest_run(api)
     assert again.labels[labels.CACHED_FROM_LABEL] == run.id
     plan = listed.plan(1)
     assert plan.accelerator == "p4 or cpu"
@@ -131,7 +132,7 @@ def test_an_image_that_cannot_be_made_fails_the_call_and_a_later_one_makes_the_r
         new(4)
     assert "✗ build-image for " in capfd.readouterr().err
     assert len(quick_cloud.cluster.list("jobs")) == jobs
-    (run,) = api.find_runs(limit=1)
+    run = newest_run(api)
     assert run.state_name == "Failed"
     assert new(4) == 4
 
@@ -153,7 +154,7 @@ def test_what_the_cluster_cannot_give_is_left_out_with_its_reason(
     assert f"tpu-v6e-8 is left out: {tpu.left_out[0]}" in shown
     assert f"v100 is left out: {gpu.left_out[0]}" in shown
     assert "build-image for" not in shown
-    (run,) = api.find_runs(limit=1)
+    run = newest_run(api)
     assert run.labels[labels.ACCELERATOR_LABEL] == "cpu"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from newest_runs import newest_run
 from projects import make_project
 
 from kinetic_flows.clients.prefect.api import PrefectApi
@@ -111,7 +112,7 @@ def test_a_call_is_built_pushed_and_run_by_digest_and_built_only_once(
     builds = len(loopback_cloud.builds.builds)
     assert functions.describe(2_000_000) == "2.0 million"
     assert len(loopback_cloud.builds.builds) == builds, "the second call builds nothing"
-    record = api.find_runs(limit=1)[0]
+    record = newest_run(api)
     assert record.state_type == "COMPLETED"
     job = next(job for job in cluster.list("jobs") if record.id in job["metadata"]["name"])
     image = job["spec"]["template"]["spec"]["containers"][0]["image"]
@@ -122,7 +123,7 @@ def test_a_call_is_built_pushed_and_run_by_digest_and_built_only_once(
 def test_an_exception_in_a_pod_is_raised_here(functions: ModuleType, api: PrefectApi) -> None:
     with pytest.raises(LookupError, match="nothing here"):
         functions.fail()
-    assert api.find_runs(limit=1)[0].state_type == "FAILED"
+    assert newest_run(api).state_type == "FAILED"
 
 
 def test_a_container_that_hangs_in_native_code_tells_where(functions: ModuleType) -> None:

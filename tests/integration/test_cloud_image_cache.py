@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from newest_runs import newest_run
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import LogFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -345,4 +346,4 @@ def test_cancelling_the_flow_run_cancels_the_build_and_ends_the_call(
 
 def newest_call(api: PrefectApi) -> RunRecord:
     """Return the flow run of the newest call; those of other tests may be scheduled for later."""
-    return api.find_runs(limit=1)[0]
+    return newest_run(api)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from newest_runs import newest_run, newest_runs
 from prefect_http import PREFECT
 from prefect_workers import a_cluster_worker, access, install_work_pool
 from projects import Project, make_project
@@ -234,7 +235,7 @@ def test_the_specifications_example_runs_on_a_tpu(
     pins = dict(pin.split("==") for pin in pins_of(read_base_inputs("tpu", MINOR).lock))
     assert functions.train(2_000_000) == ("2.0 million", pins["jax"], True)
 
-    record = api.find_runs(limit=1)[0]
+    record = newest_run(api)
     job = job_of(cluster, record.id)
     assert job is not None
     pod = job["spec"]["template"]["spec"]
@@ -291,7 +292,7 @@ def test_a_run_without_its_chips_is_an_error_and_computes_nothing(
     with pytest.raises(DevicesMissing, match="8 TPU chips") as caught:
         train(4_000_000)
     assert "KINETIC_DEVICE_CHECK=0" in str(caught.value.hint)
-    record = api.find_runs(limit=1)[0]
+    record = newest_run(api)
     assert record.state_type == "CRASHED"
     assert "8 TPU chips" in (record.message or "")
     assert "training at 4000000" not in [line.message for line in api.logs(record.id)]
@@ -309,7 +310,7 @@ def test_the_specifications_example_runs_on_a_tpu_through_a_stock_worker(
     with a_cluster_worker(WORK_POOL, access(), tmp_path / "worker", cluster.kubeconfig()):
         value, _, has_bootstrap = functions.train(3_000_000)
     assert (value, has_bootstrap) == ("3.0 million", True)
-    record = api.find_runs(limit=1)[0]
+    record = newest_run(api)
     assert record.labels[DISPATCH_LABEL] == "worker"
     (job,) = [
         job
@@ -369,7 +370,7 @@ def test_a_preempted_run_goes_on_as_one_flow_run(
         preempting = pool.submit(preempt)
         assert functions.survive() == ("step 7", "1")
         preempting.result()
-    record = api.find_runs(limit=1)[0]
+    record = newest_run(api)
     assert history(api, record.id) == ["Preparing", "Running", "Running", "Completed"]
     reason = "Google took its Spot VM; it starts again (disturbance 1 of at most 3)"
     assert reason in capfd.readouterr().err
@@ -392,7 +393,7 @@ def test_a_wait_that_is_too_long_ends_with_its_reason_everywhere(
     impatient = functions.train.with_options(accelerator="v5p-4", schedule_timeout_seconds=2)
     with pytest.raises(RunCrashed, match="it did not start within 2 seconds: no node pool has"):
         impatient(1)
-    record = api.find_runs(limit=1)[0]
+    record = newest_run(api)
     assert record.state_type == "CRASHED"
     assert "no node pool has gke-tpu-accelerator=tpu-v5p-slice" in record.message
     assert is_working(api, record.id, "it did not start within 2 seconds")
@@ -412,7 +413,7 @@ def test_a_host_of_a_slice_that_fails_fails_the_call_and_stops_the_others(
         functions.meet()
     assert time.monotonic() - begun < 300, "the other host would have slept for longer"
     assert "in meet" in "".join(traceback.format_exception(caught.value))
-    record = api.find_runs(limit=1)[0]
+    record = newest_run(api)
     assert record.state_type == "FAILED"
     assert "host 1: chip 3 is bad" in record.message
     lines = [line.message for line in api.logs(record.id)]
@@ -452,7 +453,7 @@ def test_ctrl_c_cancels_the_run(
         "the launch",
         120,
     )
-    record = api.find_runs(limit=1)[0]
+    record = newest_run(api)
     until(lambda: is_working(api, record.id, "waiting"), "the function's start")
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -471,7 +472,7 @@ def test_prefects_ui_cancels_a_run_that(
     known = {record.id for record in api.find_runs()}
 
     def launched() -> str | None:
-        new = (record.id for record in api.find_runs(limit=1) if record.id not in known)
+        new = (record.id for record in newest_runs(api) if record.id not in known)
         return next((run_id for run_id in new if job_of(cluster, run_id)), None)
 
     with ThreadPoolExecutor(1) as pool:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from newest_runs import newest_run
 from projects import make_project
 
 from kinetic_flows.cli.main import main
@@ -158,7 +159,7 @@ def test_the_example_of_an_image_of_ones_own_runs_as_it_is(
     assert shown.count("requirements.txt is ignored") == 1
     assert "MB compressed" in shown
     assert len(loopback_cloud.builds.builds) == builds
-    job = job_of(cluster, api.find_runs(limit=1)[0].id)
+    job = job_of(cluster, newest_run(api).id)
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["image"].startswith(f"{REGISTRY_HOST}/{OWN}/example@sha256:")
     assert (container["command"], container["args"][0]) == (["python3", "-u"], "-c")

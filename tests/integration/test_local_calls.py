@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from databases import give_database
+from newest_runs import newest_run
 from prefect_http import PREFECT
 from prefect_workers import eventually
 from projects import make_project
@@ -158,7 +159,7 @@ def functions(
 
 
 def _newest(api: PrefectApi) -> RunRecord:
-    return api.find_runs(limit=1)[0]
+    return newest_run(api)
 
 
 def test_a_call_returns_the_functions_value_and_shows_its_output(

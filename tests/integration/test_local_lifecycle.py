@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from newest_runs import newest_run
 from projects import Project, make_project
 
 from kinetic_flows.clients.prefect.api import PrefectApi, connect
@@ -391,7 +392,7 @@ def test_ctrl_c_cancels_the_remote_run_and_says_so(
     assert "KeyboardInterrupt" in shown
     _wait_until(lambda: _unfinished(prefect_api_url) == 0)
     with connect(prefect_api_url) as api:
-        assert api.find_runs(limit=1)[0].state_type == "CANCELLED"
+        assert newest_run(api).state_type == "CANCELLED"
 
 
 def _kill(client: subprocess.Popen[str]) -> None:

@@ -16,6 +16,7 @@ from kinetic_flows.api.drafts import decided
 from kinetic_flows.api.front import open_call
 from kinetic_flows.clients.prefect import flow_names
 from kinetic_flows.clients.prefect.api import PrefectApi
+from kinetic_flows.clients.prefect.records import RunQuery
 from kinetic_flows.core.rehearsals import RehearsalRecord, StepMemory, StepReport, TargetReport
 from kinetic_flows.plans.candidates import drafts_of
 from kinetic_flows.plans.draft import lock_draft
@@ -28,10 +29,10 @@ FUNCTIONS = """
     import kinetic
 
     @kinetic.run(accelerator=["tpu-v6e-8", "cpu"], rehearse=True)
-    def train(value):
+    def reluctant(value):
         return value
 
-    @train.rehearsal
+    @reluctant.rehearsal
     def _(devices):
         raise AssertionError("a rehearsal is there already")
 """
@@ -52,7 +53,7 @@ def train(
     monkeypatch.delitem(sys.modules, "asking_functions", raising=False)
     files = {"asking_functions.py": FUNCTIONS, "requirements.txt": ""}
     project = make_project(tmp_path / "project", monkeypatch, files)
-    function = project.module("asking_functions").train
+    function = project.module("asking_functions").reluctant
     drafted = decided(open_call(), function, (), {}, may_lack_arguments=True)
     on_chips = drafts_of(drafted.draft)[0]
     lock = lock_draft(on_chips, drafted.environ, write=False)
@@ -67,7 +68,7 @@ def train(
                 TargetReport(
                     accelerator=CHIPS,
                     devices=8,
-                    steps=(StepReport(name="train", verdict="exceeds", memory=memory),),
+                    steps=(StepReport(name="reluctant", verdict="exceeds", memory=memory),),
                 ),
             ),
         )
@@ -82,7 +83,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent_and_left_out_of_a_
     prefect_api_url: str,
 ) -> None:
     on_chips = train.with_options(accelerator=CHIPS)
-    before, jobs = list(api.find_runs(limit=1)), quick_cloud.cluster.list("jobs")
+    jobs = quick_cloud.cluster.list("jobs")
     for launch in (
         lambda: on_chips(1),
         lambda: on_chips.submit(1),
@@ -91,7 +92,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent_and_left_out_of_a_
     ):
         with pytest.raises(kinetic.RehearsalError, match=r"needs 48\.00 of 31\.00 GiB a device"):
             launch()
-    assert list(api.find_runs(limit=1)) == before
+    assert not api.find_runs(RunQuery(of_function="reluctant"))
     assert quick_cloud.cluster.list("jobs") == jobs
 
     plan = on_chips.plan(1)
@@ -100,8 +101,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent_and_left_out_of_a_
     assert plan.to_json()["rehearsed"]["of"] == "this"
 
     assert train(3) == 3
-    (run,) = api.find_runs(limit=1)
+    (run,) = api.find_runs(RunQuery(of_function="reluctant"))
     wanted = {"artifacts": {"flow_run_id": {"any_": [run.id]}}}
     shown = PREFECT.post(f"{prefect_api_url}/artifacts/filter", json=wanted).json()
     page = next(each["data"] for each in shown if each["key"] == flow_names.RUN_ARTIFACT)
-    assert f"| left out | {CHIPS} is left out: train does not fit" in page
+    assert f"| left out | {CHIPS} is left out: reluctant does not fit" in page
