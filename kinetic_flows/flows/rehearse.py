@@ -42,8 +42,8 @@ from kinetic_flows.images.base_lookup import FoundBase, WantedBase, find_base
 from kinetic_flows.images.inspection import ImageReport, ImageRequirements, check_image
 from kinetic_flows.images.tags import local_image_reference
 from kinetic_flows.plans.draft import Draft, lock_draft
+from kinetic_flows.plans.rehearsal_look import records_of
 from kinetic_flows.plans.rehearsal_plan import RehearsalPlan, Wanted, run_of
-from kinetic_flows.plans.rehearsal_records import RehearsalRecords
 from kinetic_flows.plans.rehearsed import packages_digest
 from kinetic_flows.platforms.image_sources import ImageSource, LockedImage, OwnImage
 from kinetic_flows.runs.results import failure_summary, unpack_result
@@ -236,13 +236,8 @@ class _Rehearsal:
 
     def _keep(self, record: RehearsalRecord) -> None:
         """Keep a record for later plans and calls."""
-        draft = self._plan.wanted[0].draft
-        platform = draft.platform
-        records = RehearsalRecords(
-            home=draft.settings.home, store=platform.store, trust=platform.store_trust
-        )
         try:
-            records.keep(record)
+            records_of(self._plan.wanted[0].draft).keep(record)
         except KineticError as error:
             self._session.progress.warning(f"others do not find it: {error.message}")
         except OSError as error:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from .host_use import resident_bytes_of
+from .host_use import HostUse, resident_bytes_of
 from .memory import usable_bytes
 from .thread_states import descendants
 
@@ -63,7 +63,7 @@ def rehearse(start: Start, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     waiting = list(range(len(spec["targets"])))
     reports: dict[int, dict[str, Any]] = {}
     running: list[_Child] = []
-    limits = _Limits(spec)
+    limits = _Limits(spec, HostUse(start.directory).cpus)
     try:
         while waiting or running:
             while waiting and len(running) < limits.at_once:
@@ -93,17 +93,18 @@ class _Limits:
 
     Args:
         spec: The job's `RehearsalSpec` as plain JSON values.
+        cpus: How many CPUs they may use.
 
     Attributes:
         seconds: How long each may take.
         at_once: How many may run at the same time.
     """
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
+    def __init__(self, spec: Mapping[str, Any], cpus: float) -> None:
         usable = usable_bytes()
         self.seconds: float = spec["limit_seconds"]
         self._alone: int = spec["limit_memory_bytes"] or int(MEMORY_SHARE * usable)
-        is_roomy = min(usable, 2 * self._alone) >= BYTES_FOR_TWO and _cores() >= CORES_FOR_TWO
+        is_roomy = min(usable, 2 * self._alone) >= BYTES_FOR_TWO and cpus >= CORES_FOR_TWO
         self.at_once = 2 if is_roomy and len(spec["targets"]) > 1 else 1
 
     @property
@@ -114,12 +115,6 @@ class _Limits:
     def take_turns(self) -> None:
         """Let processes run one after another from now on."""
         self.at_once = 1
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _Child:
